@@ -1,0 +1,238 @@
+// Package segment reads and writes segments: immutable files of whole
+// transactions in commit order, as specified in docs/format.md. It knows no
+// network, no clock and no database.
+package segment
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strings"
+
+	"txreel/change"
+)
+
+// The constants of the format. They are part of every file ever written: change
+// none of them, raise Version instead.
+const (
+	// Version is the format version this build writes, and the newest it reads.
+	Version = 1
+
+	headerSize      = 100
+	frameHeaderSize = 16
+	footerSize      = 68
+
+	headerMagic = "\x89TXSEG\r\n"
+	footerMagic = "TXSEGEND"
+
+	flagDefinitions = 1 << 0 // the frame holds at least one definition record
+	flagIndex       = 1 << 1 // the frame is the index
+
+	recordDefinition = 1
+	recordBegin      = 2
+	recordMessage    = 3
+	recordCommit     = 4
+
+	// maxRaw bounds a frame before compression: one message of the largest size a
+	// server sends (1 GiB), its record header, and what may stand before it.
+	maxRaw = 1<<30 + 1<<26
+	// maxName bounds a transaction's id and its position.
+	maxName = 1024
+	// maxStored bounds a frame as stored: incompressible data grows a little.
+	maxStored = maxRaw + maxRaw>>6
+)
+
+// HashSize is the size of a segment's hash in bytes.
+const HashSize = sha256.Size
+
+// Hash identifies a segment by its content: the SHA-256 of all its bytes up to
+// the hash itself. The next segment repeats it, so that the segments of an epoch
+// form a chain.
+type Hash [HashSize]byte
+
+// Header says whose segment it is and where it stands in the chain.
+type Header struct {
+	Archive [16]byte   // the archive's id
+	Engine  string     // "postgres", "mysql" or "mariadb": which decoder reads the messages
+	Epoch   uint64     // the epoch it belongs to
+	First   change.Seq // Seq of its first transaction
+	Prev    Hash       // hash of the segment before it; zero for an epoch's first
+}
+
+// Errors that callers tell apart. All reach them inside a *CorruptError, except
+// ErrVersion.
+var (
+	// ErrCorrupt is wrapped by every error about bytes that are not what the
+	// format demands, truncation included.
+	ErrCorrupt = errors.New("segment corrupt")
+	// ErrTruncated is wrapped, beside ErrCorrupt, when a segment ends too early.
+	ErrTruncated = errors.New("segment truncated")
+	// ErrVersion is wrapped when a segment was written by a newer format version.
+	ErrVersion = errors.New("segment version not supported")
+)
+
+// CorruptError says where a segment is damaged, and how.
+type CorruptError struct {
+	Key    string // the object, when it is known
+	Offset int64  // the byte at which the damage shows
+	Err    error
+}
+
+// Error implements error.
+func (e *CorruptError) Error() string {
+	key := e.Key
+	if key == "" {
+		key = "segment"
+	}
+	return fmt.Sprintf("%s: damaged at byte %d: %v", key, e.Offset, e.Err)
+}
+
+// Unwrap lets errors.Is find ErrCorrupt and the cause.
+func (e *CorruptError) Unwrap() []error { return []error{ErrCorrupt, e.Err} }
+
+func corrupt(off int64, format string, args ...any) error {
+	return &CorruptError{Offset: off, Err: fmt.Errorf(format, args...)}
+}
+
+func truncated(off int64, what string) error {
+	return &CorruptError{Offset: off, Err: fmt.Errorf("%w: it ends inside %s", ErrTruncated, what)}
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (h *Header) encode() []byte {
+	b := make([]byte, headerSize)
+	copy(b, headerMagic)
+	binary.LittleEndian.PutUint16(b[8:], Version)
+	binary.LittleEndian.PutUint16(b[10:], headerSize)
+	copy(b[16:32], h.Archive[:])
+	binary.LittleEndian.PutUint64(b[32:], h.Epoch)
+	binary.LittleEndian.PutUint64(b[40:], uint64(h.First))
+	copy(b[48:80], h.Prev[:])
+	copy(b[80:96], h.Engine)
+	binary.LittleEndian.PutUint32(b[96:], crc32.Checksum(b[:96], castagnoli))
+	return b
+}
+
+// parseHeader checks magic, version and checksum in that order, so that a newer
+// segment is named as such and not as damage.
+func parseHeader(b []byte) (Header, error) {
+	var h Header
+	if len(b) < headerSize {
+		return h, truncated(int64(len(b)), "the header")
+	}
+	if string(b[:8]) != headerMagic {
+		return h, corrupt(0, "no segment: the magic bytes are %x", b[:8])
+	}
+	if v := binary.LittleEndian.Uint16(b[8:]); v != Version {
+		// A flipped bit in the version field is damage, not a version.
+		if crc32.Checksum(b[:96], castagnoli) == binary.LittleEndian.Uint32(b[96:]) || v == 0 {
+			return h, fmt.Errorf("%w: version %d, this build reads %d", ErrVersion, v, Version)
+		}
+		return h, corrupt(8, "version %d and a header checksum that does not match", v)
+	}
+	if crc32.Checksum(b[:96], castagnoli) != binary.LittleEndian.Uint32(b[96:]) {
+		return h, corrupt(0, "header checksum mismatch")
+	}
+	if n := binary.LittleEndian.Uint16(b[10:]); n != headerSize {
+		return h, corrupt(10, "header size %d, want %d", n, headerSize)
+	}
+	if flags := binary.LittleEndian.Uint32(b[12:]); flags != 0 {
+		return h, corrupt(12, "unknown header flags %#x", flags)
+	}
+	copy(h.Archive[:], b[16:32])
+	h.Epoch = binary.LittleEndian.Uint64(b[32:])
+	h.First = change.Seq(binary.LittleEndian.Uint64(b[40:]))
+	copy(h.Prev[:], b[48:80])
+	h.Engine = strings.TrimRight(string(b[80:96]), "\x00")
+	if h.First == 0 {
+		return h, corrupt(40, "first Seq is zero")
+	}
+	return h, nil
+}
+
+type frameHeader struct {
+	stored uint32 // bytes that follow
+	raw    uint32 // bytes they decompress to
+	flags  uint32
+	crc    uint32 // CRC-32C of the three fields above and the stored bytes
+}
+
+func (f frameHeader) put(b []byte) {
+	binary.LittleEndian.PutUint32(b, f.stored)
+	binary.LittleEndian.PutUint32(b[4:], f.raw)
+	binary.LittleEndian.PutUint32(b[8:], f.flags)
+	binary.LittleEndian.PutUint32(b[12:], f.crc)
+}
+
+func parseFrameHeader(b []byte, off int64) (frameHeader, error) {
+	f := frameHeader{
+		stored: binary.LittleEndian.Uint32(b),
+		raw:    binary.LittleEndian.Uint32(b[4:]),
+		flags:  binary.LittleEndian.Uint32(b[8:]),
+		crc:    binary.LittleEndian.Uint32(b[12:]),
+	}
+	switch {
+	case f.stored > maxStored:
+		return f, corrupt(off, "frame of %d stored bytes, the limit is %d", f.stored, maxStored)
+	case f.raw > maxRaw:
+		return f, corrupt(off, "frame of %d bytes, the limit is %d", f.raw, maxRaw)
+	case f.flags&^(flagDefinitions|flagIndex) != 0:
+		return f, corrupt(off, "unknown frame flags %#x", f.flags)
+	}
+	return f, nil
+}
+
+// sum returns the checksum of the frame whose header fields are f's and whose
+// stored bytes are p.
+func (f frameHeader) sum(p []byte) uint32 {
+	var b [12]byte
+	binary.LittleEndian.PutUint32(b[:], f.stored)
+	binary.LittleEndian.PutUint32(b[4:], f.raw)
+	binary.LittleEndian.PutUint32(b[8:], f.flags)
+	return crc32.Update(crc32.Checksum(b[:], castagnoli), castagnoli, p)
+}
+
+type footer struct {
+	index  int64 // offset of the index frame
+	length int64 // its length, frame header included
+	size   int64 // of the whole segment
+	hash   Hash
+}
+
+func (f *footer) encode() []byte {
+	b := make([]byte, footerSize)
+	binary.LittleEndian.PutUint64(b, uint64(f.index))
+	binary.LittleEndian.PutUint64(b[8:], uint64(f.length))
+	binary.LittleEndian.PutUint64(b[16:], uint64(f.size))
+	copy(b[24:56], f.hash[:])
+	binary.LittleEndian.PutUint32(b[56:], crc32.Checksum(b[:56], castagnoli))
+	copy(b[60:], footerMagic)
+	return b
+}
+
+// parseFooter reads the last footerSize bytes of a segment of the given size.
+func parseFooter(b []byte, size int64) (footer, error) {
+	off := size - footerSize
+	if string(b[60:68]) != footerMagic {
+		return footer{}, &CorruptError{Offset: off + 60, Err: fmt.Errorf("%w: no end marker", ErrTruncated)}
+	}
+	if crc32.Checksum(b[:56], castagnoli) != binary.LittleEndian.Uint32(b[56:]) {
+		return footer{}, corrupt(off, "footer checksum mismatch")
+	}
+	f := footer{
+		index:  int64(binary.LittleEndian.Uint64(b)),
+		length: int64(binary.LittleEndian.Uint64(b[8:])),
+		size:   int64(binary.LittleEndian.Uint64(b[16:])),
+	}
+	copy(f.hash[:], b[24:56])
+	switch {
+	case f.size != size:
+		return f, corrupt(off+16, "the footer speaks of %d bytes, the object has %d", f.size, size)
+	case f.index < headerSize || f.length < frameHeaderSize || f.index > off || f.length != off-f.index:
+		return f, corrupt(off, "index at %d of %d bytes does not end where the footer begins", f.index, f.length)
+	}
+	return f, nil
+}

@@ -1,0 +1,312 @@
+package segment
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"txreel/change"
+)
+
+// Frame describes one frame of records.
+type Frame struct {
+	Stored      int  // bytes in the segment, frame header included
+	Raw         int  // bytes after decompression
+	Definitions bool // holds definition records
+}
+
+// Index is what a reader learns of a segment without reading its records.
+type Index struct {
+	End    change.Position // where the source's log continues after the segment
+	Frames []Frame         // in file order, the first one behind the header
+	Tables []change.Table  // every table its transactions touched
+	Txns   []Entry
+}
+
+// Entry is a transaction and the place of its first record.
+type Entry struct {
+	change.Txn
+	Frame  int // number of the frame
+	Offset int // bytes into the decompressed frame
+}
+
+// FrameOffset returns where frame i begins in the segment.
+func (x *Index) FrameOffset(i int) int64 {
+	off := int64(headerSize)
+	for _, f := range x.Frames[:i] {
+		off += int64(f.Stored)
+	}
+	return off
+}
+
+// First returns the Seq of the first transaction.
+func (x *Index) First() change.Seq { return x.Txns[0].Seq }
+
+// Last returns the Seq of the last transaction.
+func (x *Index) Last() change.Seq { return x.Txns[len(x.Txns)-1].Seq }
+
+// indexWriter encodes entries as transactions commit, so that the index costs
+// bytes and not structures while a segment fills.
+type indexWriter struct {
+	txns   int
+	tables []*change.Table
+	body   []byte
+	xid    string
+	pos    string
+	time   change.Time
+	frame  int
+	first  change.Seq
+}
+
+func (x *indexWriter) reset() { *x = indexWriter{tables: x.tables[:0], body: x.body[:0]} }
+
+func (x *indexWriter) add(t *change.Txn, frame, offset int, counts []tableCount) {
+	if x.txns == 0 {
+		x.first = t.Seq
+	}
+	x.txns++
+	b := append(x.body, byte(t.Kind))
+	b = binary.AppendUvarint(b, uint64(frame-x.frame))
+	b = binary.AppendUvarint(b, uint64(offset))
+	b = appendShared(b, x.xid, t.XID)
+	b = appendShared(b, x.pos, string(t.Position))
+	b = binary.AppendVarint(b, int64(t.CommitTime-x.time))
+	b = binary.AppendUvarint(b, t.Messages)
+	b = binary.AppendUvarint(b, t.Bytes)
+	b = binary.AppendUvarint(b, uint64(len(counts)))
+	for i := range counts {
+		c := &counts[i]
+		if c.state.id < 0 {
+			c.state.id = len(x.tables)
+			x.tables = append(x.tables, c.state.table)
+		}
+		b = binary.AppendUvarint(b, uint64(c.state.id))
+		b = binary.AppendUvarint(b, c.inserts)
+		b = binary.AppendUvarint(b, c.updates)
+		b = binary.AppendUvarint(b, c.deletes)
+		b = binary.AppendUvarint(b, c.truncates)
+	}
+	x.body, x.xid, x.pos, x.time, x.frame = b, t.XID, string(t.Position), t.CommitTime, frame
+}
+
+// keepTables puts the tables numbered so far back into m, after a rollback.
+func (x *indexWriter) keepTables(m map[*change.Table]*tableState) {
+	for id, t := range x.tables {
+		m[t] = &tableState{table: t, id: id}
+	}
+}
+
+func (x *indexWriter) encode(end change.Position, frames []Frame) []byte {
+	b := appendString(make([]byte, 0, len(x.body)+64*len(x.tables)+8*len(frames)+256), string(end))
+	b = binary.AppendUvarint(b, uint64(len(frames)))
+	for _, f := range frames {
+		b = binary.AppendUvarint(b, uint64(f.Stored))
+		b = binary.AppendUvarint(b, uint64(f.Raw))
+		if f.Definitions {
+			b = append(b, flagDefinitions)
+		} else {
+			b = append(b, 0)
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(x.tables)))
+	for _, t := range x.tables {
+		b = appendString(b, t.Schema)
+		b = appendString(b, t.Name)
+		b = binary.LittleEndian.AppendUint64(b, t.Version)
+	}
+	b = binary.AppendUvarint(b, uint64(x.first))
+	b = binary.AppendUvarint(b, uint64(x.txns))
+	return append(b, x.body...)
+}
+
+// decodeIndex reads what encode wrote. Every count is checked against the bytes
+// that are left before memory is taken for it.
+func decodeIndex(b []byte) (*Index, error) {
+	d := decoder{b: b}
+	x := &Index{End: change.Position(d.str())}
+	for range d.count(3) {
+		f := Frame{Stored: d.int(), Raw: d.int()}
+		switch d.byte() {
+		case 0:
+		case flagDefinitions:
+			f.Definitions = true
+		default:
+			d.fail("unknown flags of frame %d", len(x.Frames))
+		}
+		if f.Stored < frameHeaderSize || f.Stored > maxStored+frameHeaderSize || f.Raw > maxRaw {
+			d.fail("frame %d of %d bytes, %d decompressed", len(x.Frames), f.Stored, f.Raw)
+		}
+		x.Frames = append(x.Frames, f)
+	}
+	for range d.count(10) {
+		x.Tables = append(x.Tables, change.Table{Schema: d.str(), Name: d.str(), Version: d.fixed64()})
+	}
+	seq := change.Seq(d.uvarint())
+	n := d.count(9)
+	if d.err == nil && (n == 0 || seq == 0 || seq+change.Seq(n) < seq) {
+		d.fail("%d transactions from Seq %s", n, seq)
+	}
+	var e Entry
+	for i := range n {
+		e = Entry{
+			Txn:   change.Txn{Seq: seq + change.Seq(i), Kind: change.TxnKind(d.byte()), XID: e.XID, Position: e.Position, CommitTime: e.CommitTime},
+			Frame: e.Frame,
+		}
+		e.Frame += d.int()
+		e.Offset = d.int()
+		e.XID = d.shared(e.XID)
+		e.Position = change.Position(d.shared(string(e.Position)))
+		e.CommitTime += change.Time(d.varint())
+		e.Messages, e.Bytes = d.uvarint(), d.uvarint()
+		for range d.count(5) {
+			id := d.int()
+			c := change.TableCount{Inserts: d.uvarint(), Updates: d.uvarint(), Deletes: d.uvarint(), Truncates: d.uvarint()}
+			if id >= len(x.Tables) {
+				d.fail("table number %d of %d", id, len(x.Tables))
+				break
+			}
+			c.Table = &x.Tables[id]
+			e.Tables = append(e.Tables, c)
+		}
+		if len(e.XID) > maxName || len(e.Position) > maxName {
+			d.fail("transaction %s has an id of %d bytes, a position of %d", e.Seq, len(e.XID), len(e.Position))
+		}
+		if d.err == nil && (e.Frame < 0 || e.Frame >= len(x.Frames) || e.Offset >= x.Frames[e.Frame].Raw) {
+			d.fail("transaction %s at frame %d, byte %d", e.Seq, e.Frame, e.Offset)
+		}
+		if d.err != nil {
+			break
+		}
+		x.Txns = append(x.Txns, e)
+	}
+	if d.err == nil && len(d.b) > 0 {
+		d.fail("%d bytes after the last transaction", len(d.b))
+	}
+	return x, d.err
+}
+
+// decoder reads the index's notation. The first error sticks and every later
+// call returns zero.
+type decoder struct {
+	b   []byte
+	err error
+}
+
+func (d *decoder) fail(format string, args ...any) {
+	if d.err == nil {
+		d.err = fmt.Errorf("index: "+format, args...)
+	}
+	d.b = nil
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.fail("it ends inside a number")
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.b)
+	if n <= 0 {
+		d.fail("it ends inside a number")
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) int() int {
+	v := d.uvarint()
+	if v > math.MaxInt32 {
+		d.fail("number %d out of range", v)
+		return 0
+	}
+	return int(v)
+}
+
+// count reads the number of entries that follow, each of at least size bytes.
+func (d *decoder) count(size int) int {
+	v := d.uvarint()
+	if v > uint64(len(d.b)/size) {
+		d.fail("%d entries announced, %d bytes left", v, len(d.b))
+		return 0
+	}
+	return int(v)
+}
+
+func (d *decoder) byte() byte {
+	if len(d.b) == 0 {
+		d.fail("it ends early")
+		return 0
+	}
+	v := d.b[0]
+	d.b = d.b[1:]
+	return v
+}
+
+func (d *decoder) fixed64() uint64 {
+	if len(d.b) < 8 {
+		d.fail("it ends early")
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(d.b)
+	d.b = d.b[8:]
+	return v
+}
+
+func (d *decoder) take(n uint64) []byte {
+	if n > uint64(len(d.b)) {
+		d.fail("%d bytes announced, %d left", n, len(d.b))
+		return nil
+	}
+	v := d.b[:n]
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) str() string { return string(d.take(d.uvarint())) }
+
+// shared reads a string of which the first bytes are those of prev.
+func (d *decoder) shared(prev string) string {
+	n := d.uvarint()
+	if n > uint64(len(prev)) {
+		d.fail("%d bytes shared with a string of %d", n, len(prev))
+		return ""
+	}
+	if rest := d.take(d.uvarint()); len(rest) > 0 || n < uint64(len(prev)) {
+		return prev[:n] + string(rest)
+	}
+	return prev
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// appendShared writes s as the length of the prefix it shares with prev and the
+// rest: ids and positions of neighbours differ in their last digits.
+func appendShared(b []byte, prev, s string) []byte {
+	n := 0
+	for n < len(prev) && n < len(s) && prev[n] == s[n] {
+		n++
+	}
+	b = binary.AppendUvarint(b, uint64(n))
+	return appendString(b, s[n:])
+}
+
+func uvarintLen(v uint64) int {
+	n := 1
+	for v >= 0x80 {
+		v >>= 7
+		n++
+	}
+	return n
+}
+
+func varintLen(v int64) int { return uvarintLen(uint64(v)<<1 ^ uint64(v>>63)) }
+
+func stringLen(s string) int { return uvarintLen(uint64(len(s))) + len(s) }

@@ -1,0 +1,390 @@
+package segment
+
+import (
+	"crypto/sha256"
+	"encoding"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+
+	"txreel/change"
+)
+
+// frameTarget is the size before compression at which a frame is closed. Larger
+// frames compress better, smaller ones make reading a single transaction cheaper.
+const frameTarget = 1 << 20
+
+// keepMemory is the size up to which a Writer keeps its buffers.
+const keepMemory = 8 * frameTarget
+
+// Output is where a Writer puts its bytes. Truncate cuts what was written back to
+// its first size bytes.
+type Output interface {
+	io.Writer
+	Truncate(size int64) error
+}
+
+// Writer writes one segment. It is not safe for concurrent use. After an error
+// other than a misuse that the error names, the segment is lost and must be
+// written anew.
+//
+// Invariant 4: what Close leaves in the Output ends on a commit, whatever was
+// written before it.
+type Writer struct {
+	out    Output
+	zstd   *zstd.Encoder
+	hash   hash.Hash
+	off    int64 // bytes written to out
+	buf    []byte
+	packed []byte // scratch for compression
+	frames []Frame
+	index  indexWriter
+
+	known     map[*change.Definition]struct{} // definitions this segment holds
+	lastKnown *change.Definition              // the one met last, to spare a look-up
+	tables    map[*change.Table]*tableState
+	lastTable *tableState
+
+	next   change.Seq
+	open   bool
+	txn    change.Txn // Tables unused: the counts are in counts
+	counts []tableCount
+	start  place // where the open transaction begins
+	// Definition records in the part of buf before the open transaction, and in
+	// the open transaction's part of it.
+	heldDefs, openDefs bool
+	added              []*change.Definition // made known by the open transaction
+}
+
+// tableState finds a table's counts in the open transaction without a look-up.
+type tableState struct {
+	table *change.Table
+	id    int        // number in the index; -1 until a transaction that touches it commits
+	seq   change.Seq // the transaction that pos belongs to
+	pos   int        // index into Writer.counts
+}
+
+type tableCount struct {
+	state                                *tableState
+	inserts, updates, deletes, truncates uint64
+}
+
+// place is a state of the output to go back to.
+type place struct {
+	off    int64
+	frames int
+	buf    int
+	hash   []byte // state of Writer.hash at off; nil while nothing follows off
+}
+
+// NewWriter writes the header of a new segment to out, which must be empty.
+func NewWriter(out Output, h Header) (*Writer, error) {
+	// One encoder without goroutines of its own: frames are compressed where they
+	// are filled, and memory stays flat.
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault),
+		zstd.WithWindowSize(frameTarget), zstd.WithEncoderCRC(false))
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{zstd: enc, hash: sha256.New()}
+	return w, w.Reset(out, h)
+}
+
+// Reset starts another segment in out, which must be empty, with the memory of
+// the one before it.
+func (w *Writer) Reset(out Output, h Header) error {
+	if len(h.Engine) > 16 || h.First == 0 {
+		return fmt.Errorf("segment of engine %q starting at Seq %s: not a valid header", h.Engine, h.First)
+	}
+	w.hash.Reset()
+	w.index.reset()
+	*w = Writer{
+		out: out, zstd: w.zstd, hash: w.hash, index: w.index, next: h.First,
+		buf: w.buf[:0], packed: w.packed[:0], frames: w.frames[:0],
+		counts: w.counts[:0], added: w.added[:0],
+		known:  make(map[*change.Definition]struct{}),
+		tables: make(map[*change.Table]*tableState),
+	}
+	return w.write(h.encode())
+}
+
+func (w *Writer) write(p []byte) error {
+	if _, err := w.out.Write(p); err != nil {
+		return err
+	}
+	w.hash.Write(p)
+	w.off += int64(len(p))
+	return nil
+}
+
+// Size returns the bytes written so far; the frame being filled does not count.
+func (w *Writer) Size() int64 { return w.off }
+
+// Txns returns the number of transactions that are whole.
+func (w *Writer) Txns() int { return w.index.txns }
+
+// Open reports whether a transaction has begun and not ended.
+func (w *Writer) Open() bool { return w.open }
+
+// Next returns the Seq of the transaction that is open, or begins next.
+func (w *Writer) Next() change.Seq { return w.next }
+
+// Begin opens a transaction of the given kind.
+func (w *Writer) Begin(kind change.TxnKind) error {
+	if w.open {
+		return fmt.Errorf("begin of transaction %s, which is open already", w.next)
+	}
+	w.open = true
+	w.txn = change.Txn{Seq: w.next, Kind: kind}
+	w.start = place{off: w.off, frames: len(w.frames), buf: len(w.buf)}
+	w.counts, w.added, w.openDefs = w.counts[:0], w.added[:0], false
+	w.buf = append(w.buf, recordBegin)
+	w.buf = binary.AppendUvarint(w.buf, uint64(uvarintLen(uint64(w.next))+1))
+	w.buf = binary.AppendUvarint(w.buf, uint64(w.next))
+	w.buf = append(w.buf, byte(kind))
+	return nil
+}
+
+// Write adds a message to the open transaction, and before it those of its
+// definitions that the segment does not hold yet. It copies what it keeps.
+func (w *Writer) Write(m *change.Message) error {
+	if !w.open {
+		return fmt.Errorf("message outside a transaction, before %s", w.next)
+	}
+	for _, d := range m.Defs {
+		if d != w.lastKnown {
+			if err := w.define(d); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range m.Touched {
+		w.touch(&m.Touched[i])
+	}
+	if len(m.Raw) == 0 {
+		return nil
+	}
+	w.txn.Messages++
+	w.txn.Bytes += uint64(len(m.Raw))
+	return w.record(recordMessage, m.Raw)
+}
+
+func (w *Writer) define(d *change.Definition) error {
+	w.lastKnown = d
+	if _, ok := w.known[d]; ok {
+		return nil
+	}
+	w.known[d] = struct{}{}
+	w.added = append(w.added, d)
+	for _, raw := range d.Messages {
+		w.openDefs = true
+		if err := w.record(recordDefinition, raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Writer) touch(t *change.Touch) {
+	s := w.lastTable
+	if s == nil || s.table != t.Table {
+		if s = w.tables[t.Table]; s == nil {
+			s = &tableState{table: t.Table, id: -1}
+			w.tables[t.Table] = s
+		}
+		w.lastTable = s
+	}
+	if s.seq != w.next {
+		s.seq, s.pos = w.next, len(w.counts)
+		w.counts = append(w.counts, tableCount{state: s})
+	}
+	switch c := &w.counts[s.pos]; t.Op {
+	case change.OpInsert:
+		c.inserts += t.Rows
+	case change.OpUpdate:
+		c.updates += t.Rows
+	case change.OpDelete:
+		c.deletes += t.Rows
+	case change.OpTruncate:
+		c.truncates++
+	}
+}
+
+func (w *Writer) record(kind byte, p []byte) error {
+	w.buf = append(w.buf, kind)
+	w.buf = binary.AppendUvarint(w.buf, uint64(len(p)))
+	w.buf = append(w.buf, p...)
+	if len(w.buf) < frameTarget {
+		return nil
+	}
+	return w.flushOpen()
+}
+
+// flushOpen writes full frames in the middle of a transaction. What stands before
+// the transaction gets a frame of its own, so that Rollback never has to cut a frame.
+func (w *Writer) flushOpen() error {
+	if w.start.buf > 0 {
+		rest := len(w.buf) - w.start.buf
+		if err := w.frame(w.buf[:w.start.buf], w.heldDefs); err != nil {
+			return err
+		}
+		w.buf = w.buf[:copy(w.buf, w.buf[w.start.buf:])]
+		w.heldDefs = false
+		w.start = place{off: w.off, frames: len(w.frames)}
+		if rest < frameTarget {
+			return nil
+		}
+	}
+	if w.start.hash == nil {
+		state, err := w.hash.(encoding.BinaryMarshaler).MarshalBinary()
+		if err != nil {
+			return err
+		}
+		w.start.hash = state
+	}
+	if err := w.frame(w.buf, w.openDefs); err != nil {
+		return err
+	}
+	w.openDefs = false
+	w.emptyBuf()
+	return nil
+}
+
+// emptyBuf also gives back what one huge message needed.
+func (w *Writer) emptyBuf() {
+	w.buf = w.buf[:0]
+	if cap(w.buf) > keepMemory {
+		w.buf = nil
+	}
+}
+
+// Commit ends the open transaction with the XID, Position and CommitTime of m,
+// whose Raw, if any, has been given to Write.
+func (w *Writer) Commit(m *change.Message) error {
+	if !w.open {
+		return fmt.Errorf("commit outside a transaction, before %s", w.next)
+	}
+	if len(m.XID) > maxName || len(m.Position) > maxName {
+		return fmt.Errorf("transaction %s: id of %d and position of %d bytes, the limit is %d", w.next, len(m.XID), len(m.Position), maxName)
+	}
+	w.buf = append(w.buf, recordCommit)
+	w.buf = binary.AppendUvarint(w.buf, uint64(stringLen(m.XID)+stringLen(string(m.Position))+varintLen(int64(m.CommitTime))))
+	w.buf = appendString(w.buf, m.XID)
+	w.buf = appendString(w.buf, string(m.Position))
+	w.buf = binary.AppendVarint(w.buf, int64(m.CommitTime))
+
+	w.txn.XID, w.txn.Position, w.txn.CommitTime = m.XID, m.Position, m.CommitTime
+	w.index.add(&w.txn, w.start.frames, w.start.buf, w.counts)
+	w.open = false
+	w.next++
+	w.heldDefs = w.heldDefs || w.openDefs
+	if len(w.buf) < frameTarget {
+		return nil
+	}
+	return w.flush()
+}
+
+// Rollback forgets the open transaction; without one it does nothing.
+func (w *Writer) Rollback() error {
+	if !w.open {
+		return nil
+	}
+	w.open = false
+	for _, d := range w.added {
+		delete(w.known, d)
+	}
+	w.lastKnown, w.lastTable = nil, nil
+	clear(w.tables) // the counts of a Seq that will be used again must not be found
+	w.index.keepTables(w.tables)
+	if w.start.hash == nil { // nothing of it left the buffer
+		w.buf = w.buf[:w.start.buf]
+		return nil
+	}
+	w.buf, w.heldDefs = w.buf[:0], false
+	w.frames, w.off = w.frames[:w.start.frames], w.start.off
+	if err := w.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(w.start.hash); err != nil {
+		return err
+	}
+	return w.out.Truncate(w.start.off)
+}
+
+func (w *Writer) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	err := w.frame(w.buf, w.heldDefs)
+	w.heldDefs = false
+	w.emptyBuf()
+	return err
+}
+
+func (w *Writer) frame(p []byte, defs bool) error {
+	if len(p) > maxRaw {
+		return fmt.Errorf("message of %d bytes in transaction %s: a segment holds messages of up to 1 GiB", len(p), w.next)
+	}
+	h := frameHeader{raw: uint32(len(p))}
+	if defs {
+		h.flags = flagDefinitions
+	}
+	n, err := w.emit(h, p)
+	w.frames = append(w.frames, Frame{Stored: n, Raw: len(p), Definitions: defs})
+	return err
+}
+
+// emit compresses p and writes it behind its frame header.
+func (w *Writer) emit(h frameHeader, p []byte) (stored int, err error) {
+	w.packed = append(w.packed[:0], make([]byte, frameHeaderSize)...)
+	w.packed = w.zstd.EncodeAll(p, w.packed)
+	h.stored = uint32(len(w.packed) - frameHeaderSize)
+	h.crc = h.sum(w.packed[frameHeaderSize:])
+	h.put(w.packed)
+	err = w.write(w.packed)
+	stored = len(w.packed)
+	if cap(w.packed) > keepMemory {
+		w.packed = nil
+	}
+	return stored, err
+}
+
+// Summary says what Close has written.
+type Summary struct {
+	First, Last change.Seq
+	End         change.Position // the source's log continues here
+	Size        int64           // bytes of the segment
+	Hash        Hash
+}
+
+// Close rolls an open transaction back, writes index and footer, and ends the
+// segment. end is where the source's log continues after it. The segment must hold at
+// least one transaction.
+func (w *Writer) Close(end change.Position) (Summary, error) {
+	if err := w.Rollback(); err != nil {
+		return Summary{}, err
+	}
+	if w.index.txns == 0 {
+		return Summary{}, fmt.Errorf("close of a segment without transactions, before %s", w.next)
+	}
+	if err := w.flush(); err != nil {
+		return Summary{}, err
+	}
+	raw := w.index.encode(end, w.frames)
+	if len(raw) > maxRaw {
+		return Summary{}, fmt.Errorf("segment index of %d bytes before %s: the limit is %d", len(raw), w.next, maxRaw)
+	}
+	f := footer{index: w.off}
+	n, err := w.emit(frameHeader{raw: uint32(len(raw)), flags: flagIndex}, raw)
+	if err != nil {
+		return Summary{}, err
+	}
+	f.length, f.size = int64(n), w.off+footerSize
+	// The hash covers the footer up to the hash itself: sizes included.
+	w.hash.Write(f.encode()[:24])
+	w.hash.Sum(f.hash[:0])
+	if _, err := w.out.Write(f.encode()); err != nil {
+		return Summary{}, err
+	}
+	return Summary{First: w.next - change.Seq(w.index.txns), Last: w.next - 1, End: end, Size: f.size, Hash: f.hash}, nil
+}
