@@ -14,6 +14,7 @@ type checker struct {
 	cur    Entry
 	frames []Frame
 	txns   []Entry
+	latest change.Time
 	defs   bool // the current frame held a definition record
 	bad    error
 }
@@ -55,6 +56,7 @@ func (c *checker) record(r *Record, offset int) error {
 		c.cur.XID, c.cur.Position, c.cur.CommitTime = r.XID, r.Position, r.CommitTime
 		r.Seq, r.TxnKind = c.cur.Seq, c.cur.Kind
 		c.txns = append(c.txns, c.cur)
+		c.latest = max(c.latest, r.CommitTime)
 		c.next++
 	}
 	return nil
@@ -67,6 +69,8 @@ func (c *checker) index(x *Index) error {
 		return c.bad
 	case c.open:
 		return fmt.Errorf("index: it stands inside transaction %s", c.next)
+	case x.Latest != c.latest:
+		return fmt.Errorf("index: latest commit time %s, the segment's is %s", x.Latest, c.latest)
 	case len(x.Frames) != len(c.frames) || len(x.Txns) != len(c.txns):
 		return fmt.Errorf("index: %d frames and %d transactions, the segment holds %d and %d", len(x.Frames), len(x.Txns), len(c.frames), len(c.txns))
 	}

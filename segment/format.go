@@ -20,7 +20,7 @@ const (
 	// Version is the format version this build writes, and the newest it reads.
 	Version = 1
 
-	headerSize      = 100
+	headerSize      = 108
 	frameHeaderSize = 16
 	footerSize      = 68
 
@@ -59,6 +59,9 @@ type Header struct {
 	Epoch   uint64     // the epoch it belongs to
 	First   change.Seq // Seq of its first transaction
 	Prev    Hash       // hash of the segment before it; zero for an epoch's first
+	// Latest is the latest commit time in the epoch before this segment. Commit
+	// times may go backwards; their running maximum cannot, so it can be searched.
+	Latest change.Time
 }
 
 // Errors that callers tell apart. All reach them inside a *CorruptError, except
@@ -112,7 +115,8 @@ func (h *Header) encode() []byte {
 	binary.LittleEndian.PutUint64(b[40:], uint64(h.First))
 	copy(b[48:80], h.Prev[:])
 	copy(b[80:96], h.Engine)
-	binary.LittleEndian.PutUint32(b[96:], crc32.Checksum(b[:96], castagnoli))
+	binary.LittleEndian.PutUint64(b[96:], uint64(h.Latest))
+	binary.LittleEndian.PutUint32(b[104:], crc32.Checksum(b[:104], castagnoli))
 	return b
 }
 
@@ -128,12 +132,12 @@ func parseHeader(b []byte) (Header, error) {
 	}
 	if v := binary.LittleEndian.Uint16(b[8:]); v != Version {
 		// A flipped bit in the version field is damage, not a version.
-		if crc32.Checksum(b[:96], castagnoli) == binary.LittleEndian.Uint32(b[96:]) || v == 0 {
+		if crc32.Checksum(b[:104], castagnoli) == binary.LittleEndian.Uint32(b[104:]) || v == 0 {
 			return h, fmt.Errorf("%w: version %d, this build reads %d", ErrVersion, v, Version)
 		}
 		return h, corrupt(8, "version %d and a header checksum that does not match", v)
 	}
-	if crc32.Checksum(b[:96], castagnoli) != binary.LittleEndian.Uint32(b[96:]) {
+	if crc32.Checksum(b[:104], castagnoli) != binary.LittleEndian.Uint32(b[104:]) {
 		return h, corrupt(0, "header checksum mismatch")
 	}
 	if n := binary.LittleEndian.Uint16(b[10:]); n != headerSize {
@@ -147,6 +151,7 @@ func parseHeader(b []byte) (Header, error) {
 	h.First = change.Seq(binary.LittleEndian.Uint64(b[40:]))
 	copy(h.Prev[:], b[48:80])
 	h.Engine = strings.TrimRight(string(b[80:96]), "\x00")
+	h.Latest = change.Time(binary.LittleEndian.Uint64(b[96:]))
 	if h.First == 0 {
 		return h, corrupt(40, "first Seq is zero")
 	}

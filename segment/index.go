@@ -18,6 +18,7 @@ type Frame struct {
 // Index is what a reader learns of a segment without reading its records.
 type Index struct {
 	End    change.Position // where the source's log continues after the segment
+	Latest change.Time     // the latest commit time in the epoch, this segment included
 	Frames []Frame         // in file order, the first one behind the header
 	Tables []change.Table  // every table its transactions touched
 	Txns   []Entry
@@ -54,6 +55,7 @@ type indexWriter struct {
 	xid    string
 	pos    string
 	time   change.Time
+	latest change.Time
 	frame  int
 	first  change.Seq
 }
@@ -65,6 +67,7 @@ func (x *indexWriter) add(t *change.Txn, frame, offset int, counts []tableCount)
 		x.first = t.Seq
 	}
 	x.txns++
+	x.latest = max(x.latest, t.CommitTime)
 	b := append(x.body, byte(t.Kind))
 	b = binary.AppendUvarint(b, uint64(frame-x.frame))
 	b = binary.AppendUvarint(b, uint64(offset))
@@ -98,6 +101,7 @@ func (x *indexWriter) keepTables(m map[*change.Table]*tableState) {
 
 func (x *indexWriter) encode(end change.Position, frames []Frame) []byte {
 	b := appendString(make([]byte, 0, len(x.body)+64*len(x.tables)+8*len(frames)+256), string(end))
+	b = binary.AppendVarint(b, int64(x.latest))
 	b = binary.AppendUvarint(b, uint64(len(frames)))
 	for _, f := range frames {
 		b = binary.AppendUvarint(b, uint64(f.Stored))
@@ -123,7 +127,7 @@ func (x *indexWriter) encode(end change.Position, frames []Frame) []byte {
 // that are left before memory is taken for it.
 func decodeIndex(b []byte) (*Index, error) {
 	d := decoder{b: b}
-	x := &Index{End: change.Position(d.str())}
+	x := &Index{End: change.Position(d.str()), Latest: change.Time(d.varint())}
 	for range d.count(3) {
 		f := Frame{Stored: d.int(), Raw: d.int()}
 		switch d.byte() {

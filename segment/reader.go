@@ -148,7 +148,7 @@ func (r *Reader) Reset(in io.Reader) error {
 	r.header, r.err = parseHeader(b)
 	r.hash.Write(b)
 	r.off = headerSize
-	r.check.next = r.header.First
+	r.check.next, r.check.latest = r.header.First, r.header.Latest
 	return r.err
 }
 

@@ -108,6 +108,7 @@ func (w *Writer) Reset(out Output, h Header) error {
 		known:  make(map[*change.Definition]struct{}),
 		tables: make(map[*change.Table]*tableState),
 	}
+	w.index.latest = h.Latest
 	return w.write(h.encode())
 }
 
@@ -353,6 +354,7 @@ func (w *Writer) emit(h frameHeader, p []byte) (stored int, err error) {
 type Summary struct {
 	First, Last change.Seq
 	End         change.Position // the source's log continues here
+	Latest      change.Time     // the latest commit time in the epoch so far
 	Size        int64           // bytes of the segment
 	Hash        Hash
 }
@@ -386,5 +388,5 @@ func (w *Writer) Close(end change.Position) (Summary, error) {
 	if _, err := w.out.Write(f.encode()); err != nil {
 		return Summary{}, err
 	}
-	return Summary{First: w.next - change.Seq(w.index.txns), Last: w.next - 1, End: end, Size: f.size, Hash: f.hash}, nil
+	return Summary{First: w.next - change.Seq(w.index.txns), Last: w.next - 1, End: end, Latest: w.index.latest, Size: f.size, Hash: f.hash}, nil
 }
