@@ -1,0 +1,118 @@
+package dbtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+)
+
+// templateLayout changes when initdb's arguments below do, so that an older build's template is not used.
+const templateLayout = "2"
+
+// template returns an initialised data folder that is never started, only copied: running initdb costs ten copies.
+// It is made once per binary and user, under the system's temporary folder, and appears there by rename: a process
+// sees a whole one or none.
+func template(ctx context.Context, binDir string, a account) (string, error) {
+	initdb, err := filepath.EvalSymlinks(filepath.Join(binDir, "initdb"))
+	if err != nil {
+		return "", fmt.Errorf("find initdb: %w", err)
+	}
+	// A package upgrade replaces postgres in place; its size and age tell.
+	server, err := os.Stat(filepath.Join(binDir, "postgres"))
+	if err != nil {
+		return "", fmt.Errorf("find postgres: %w", err)
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%d\n%d\n%d", templateLayout, initdb, server.Size(),
+		server.ModTime().UnixNano(), a.uid))
+	path := filepath.Join(os.TempDir(), "txreel-initdb-"+hex.EncodeToString(sum[:8]))
+	if ok, err := usableTemplate(path, a); ok || err != nil {
+		return path, err
+	}
+
+	fresh, err := os.MkdirTemp("", "txreel-initdb-new-")
+	if err != nil {
+		return "", fmt.Errorf("make template folder: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(fresh) }() // empty or gone on success
+	if err := a.own(fresh); err != nil {
+		return "", fmt.Errorf("make template folder: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, initdb, "-D", fresh, "-U", "postgres", "-E", "UTF8", "--locale=C", "-N",
+		"--auth-local=trust", "--auth-host=scram-sha-256")
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = fresh, serverEnv(), a.procAttr(false)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("run initdb: %w: %s", err, tailOf(string(out), 5))
+	}
+	err = os.Rename(fresh, path)
+	if err != nil && (errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY)) {
+		err = nil // another process was faster
+	}
+	if err != nil {
+		return "", fmt.Errorf("keep template folder: %w", err)
+	}
+	return path, nil
+}
+
+// usableTemplate tells whether path is a template; one somebody else could have planted is an error.
+func usableTemplate(path string, a account) (bool, error) {
+	st, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for template folder: %w", err)
+	}
+	if !st.IsDir() || st.Mode().Perm() != 0o700 || !ownedBy(st, a.uid) {
+		return false, fmt.Errorf("template folder %s is not ours (mode %v): remove it", path, st.Mode())
+	}
+	return true, nil
+}
+
+// copyTree copies a data folder, giving every file to a. The target must not exist.
+func copyTree(from, to string, a account) error {
+	buf := make([]byte, 1<<20)
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		dst := filepath.Join(to, rel)
+		if d.IsDir() {
+			if err := os.Mkdir(dst, 0o700); err != nil {
+				return err
+			}
+			return a.own(dst)
+		}
+		return copyFile(path, dst, a, buf)
+	})
+}
+
+func copyFile(from, to string, a account, buf []byte) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }() // only read
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if a.borrowed {
+		err = out.Chown(a.uid, a.gid)
+	}
+	if err == nil {
+		_, err = io.CopyBuffer(out, in, buf)
+	}
+	return errors.Join(err, out.Close())
+}
