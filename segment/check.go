@@ -37,7 +37,10 @@ func (c *checker) record(r *Record, offset int) error {
 	case Definition:
 		c.defs = true
 	case Begin:
-		if c.open || r.Seq != c.next {
+		switch {
+		case c.open:
+			return fmt.Errorf("transaction %s begins inside %s", r.Seq, c.next)
+		case r.Seq != c.next:
 			return fmt.Errorf("transaction %s begins where %s must", r.Seq, c.next)
 		}
 		c.open = true

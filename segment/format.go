@@ -22,7 +22,9 @@ const (
 
 	headerSize      = 108
 	frameHeaderSize = 16
-	footerSize      = 68
+	footerSize      = 72
+
+	engineSize = 16 // bytes of the engine's name in the header
 
 	headerMagic = "\x89TXSEG\r\n"
 	footerMagic = "TXSEGEND"
@@ -38,10 +40,24 @@ const (
 	// maxRaw bounds a frame before compression: one message of the largest size a
 	// server sends (1 GiB), its record header, and what may stand before it.
 	maxRaw = 1<<30 + 1<<26
-	// maxName bounds a transaction's id and its position.
-	maxName = 1024
+	// maxMessage bounds a message, so that a frame with one message and what may
+	// stand before it stays below maxRaw.
+	maxMessage = maxRaw - 1<<21
+	// maxIndex bounds the index before compression. It is decoded as a whole, so it
+	// is held to less than a frame of records.
+	maxIndex = 1 << 26
+	// maxXID and maxPosition bound a transaction's id and a position.
+	maxXID      = 1 << 10
+	maxPosition = 1 << 16
+	// maxNames bounds the ids and positions of a segment together: the index stores
+	// what they share with their neighbours once, a reader's memory holds them whole.
+	maxNames = 1 << 28
+	// maxRatio bounds how many bytes one stored byte may decompress to. No Zstandard
+	// frame exceeds it: its densest block takes 4 bytes for 128 KiB.
+	maxRatio = 1 << 15
 	// maxStored bounds a frame as stored: incompressible data grows a little.
-	maxStored = maxRaw + maxRaw>>6
+	maxStored      = maxRaw + maxRaw>>6
+	maxIndexStored = frameHeaderSize + maxIndex + maxIndex>>6
 )
 
 // HashSize is the size of a segment's hash in bytes.
@@ -120,8 +136,8 @@ func (h *Header) encode() []byte {
 	return b
 }
 
-// parseHeader checks magic, version and checksum in that order, so that a newer
-// segment is named as such and not as damage.
+// parseHeader checks magic, checksum and version before anything else, so that a
+// newer segment is named as such and damage never is.
 func parseHeader(b []byte) (Header, error) {
 	var h Header
 	if len(b) < headerSize {
@@ -130,15 +146,13 @@ func parseHeader(b []byte) (Header, error) {
 	if string(b[:8]) != headerMagic {
 		return h, corrupt(0, "no segment: the magic bytes are %x", b[:8])
 	}
-	if v := binary.LittleEndian.Uint16(b[8:]); v != Version {
-		// A flipped bit in the version field is damage, not a version.
-		if crc32.Checksum(b[:104], castagnoli) == binary.LittleEndian.Uint32(b[104:]) || v == 0 {
-			return h, fmt.Errorf("%w: version %d, this build reads %d", ErrVersion, v, Version)
-		}
-		return h, corrupt(8, "version %d and a header checksum that does not match", v)
-	}
+	// The checksum stands here in every version: a flipped bit in the version field
+	// is damage, not a version.
 	if crc32.Checksum(b[:104], castagnoli) != binary.LittleEndian.Uint32(b[104:]) {
 		return h, corrupt(0, "header checksum mismatch")
+	}
+	if err := checkVersion(binary.LittleEndian.Uint16(b[8:]), 8); err != nil {
+		return h, err
 	}
 	if n := binary.LittleEndian.Uint16(b[10:]); n != headerSize {
 		return h, corrupt(10, "header size %d, want %d", n, headerSize)
@@ -151,11 +165,25 @@ func parseHeader(b []byte) (Header, error) {
 	h.First = change.Seq(binary.LittleEndian.Uint64(b[40:]))
 	copy(h.Prev[:], b[48:80])
 	h.Engine = strings.TrimRight(string(b[80:96]), "\x00")
+	if strings.ContainsRune(h.Engine, 0) {
+		return h, corrupt(80, "engine %q", h.Engine)
+	}
 	h.Latest = change.Time(binary.LittleEndian.Uint64(b[96:]))
 	if h.First == 0 {
 		return h, corrupt(40, "first Seq is zero")
 	}
 	return h, nil
+}
+
+// checkVersion judges a version whose checksum was right.
+func checkVersion(v uint16, off int64) error {
+	switch {
+	case v == 0:
+		return corrupt(off, "version 0")
+	case v > Version:
+		return fmt.Errorf("%w: version %d, this build reads %d", ErrVersion, v, Version)
+	}
+	return nil
 }
 
 type frameHeader struct {
@@ -182,10 +210,14 @@ func parseFrameHeader(b []byte, off int64) (frameHeader, error) {
 	switch {
 	case f.stored > maxStored:
 		return f, corrupt(off, "frame of %d stored bytes, the limit is %d", f.stored, maxStored)
-	case f.raw > maxRaw:
-		return f, corrupt(off, "frame of %d bytes, the limit is %d", f.raw, maxRaw)
-	case f.flags&^(flagDefinitions|flagIndex) != 0:
+	case f.raw == 0:
+		return f, corrupt(off, "empty frame")
+	case f.raw > maxRaw || uint64(f.raw) > uint64(f.stored)*maxRatio:
+		return f, corrupt(off, "frame of %d bytes, %d stored: the limits are %d bytes and %d for each stored one", f.raw, f.stored, maxRaw, maxRatio)
+	case f.flags != 0 && f.flags != flagDefinitions && f.flags != flagIndex:
 		return f, corrupt(off, "unknown frame flags %#x", f.flags)
+	case f.flags == flagIndex && f.raw > maxIndex:
+		return f, corrupt(off, "index of %d bytes, the limit is %d", f.raw, maxIndex)
 	}
 	return f, nil
 }
@@ -213,19 +245,29 @@ func (f *footer) encode() []byte {
 	binary.LittleEndian.PutUint64(b[8:], uint64(f.length))
 	binary.LittleEndian.PutUint64(b[16:], uint64(f.size))
 	copy(b[24:56], f.hash[:])
-	binary.LittleEndian.PutUint32(b[56:], crc32.Checksum(b[:56], castagnoli))
-	copy(b[60:], footerMagic)
+	binary.LittleEndian.PutUint16(b[56:], Version)
+	binary.LittleEndian.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
+	copy(b[64:], footerMagic)
 	return b
 }
 
 // parseFooter reads the last footerSize bytes of a segment of the given size.
 func parseFooter(b []byte, size int64) (footer, error) {
 	off := size - footerSize
-	if string(b[60:68]) != footerMagic {
-		return footer{}, &CorruptError{Offset: off + 60, Err: fmt.Errorf("%w: no end marker", ErrTruncated)}
-	}
-	if crc32.Checksum(b[:56], castagnoli) != binary.LittleEndian.Uint32(b[56:]) {
+	sound := crc32.Checksum(b[:60], castagnoli) == binary.LittleEndian.Uint32(b[60:])
+	switch marked := string(b[64:72]) == footerMagic; {
+	case !marked && !sound:
+		return footer{}, &CorruptError{Offset: off, Err: fmt.Errorf("%w: it does not end in a footer", ErrTruncated)}
+	case !marked:
+		return footer{}, corrupt(off+64, "the end marker is %x", b[64:72])
+	case !sound:
 		return footer{}, corrupt(off, "footer checksum mismatch")
+	}
+	if err := checkVersion(binary.LittleEndian.Uint16(b[56:]), off+56); err != nil {
+		return footer{}, err
+	}
+	if flags := binary.LittleEndian.Uint16(b[58:]); flags != 0 {
+		return footer{}, corrupt(off+58, "unknown footer flags %#x", flags)
 	}
 	f := footer{
 		index:  int64(binary.LittleEndian.Uint64(b)),

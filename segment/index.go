@@ -58,6 +58,7 @@ type indexWriter struct {
 	latest change.Time
 	frame  int
 	first  change.Seq
+	names  int // bytes of all ids and positions
 }
 
 func (x *indexWriter) reset() { *x = indexWriter{tables: x.tables[:0], body: x.body[:0]} }
@@ -89,6 +90,7 @@ func (x *indexWriter) add(t *change.Txn, frame, offset int, counts []tableCount)
 		b = binary.AppendUvarint(b, c.deletes)
 		b = binary.AppendUvarint(b, c.truncates)
 	}
+	x.names += len(t.XID) + len(t.Position)
 	x.body, x.xid, x.pos, x.time, x.frame = b, t.XID, string(t.Position), t.CommitTime, frame
 }
 
@@ -127,69 +129,119 @@ func (x *indexWriter) encode(end change.Position, frames []Frame) []byte {
 // that are left before memory is taken for it.
 func decodeIndex(b []byte) (*Index, error) {
 	d := decoder{b: b}
-	x := &Index{End: change.Position(d.str()), Latest: change.Time(d.varint())}
-	for range d.count(3) {
+	x := &Index{End: change.Position(d.name(maxPosition)), Latest: change.Time(d.varint())}
+	d.frames(x)
+	d.tables(x)
+	d.txns(x)
+	if d.err == nil && len(d.b) > 0 {
+		d.fail("%d bytes after the last transaction", len(d.b))
+	}
+	if d.err != nil {
+		return nil, fmt.Errorf("index: %w", d.err)
+	}
+	return x, nil
+}
+
+func (d *decoder) frames(x *Index) {
+	n := d.count(3)
+	x.Frames = make([]Frame, 0, n)
+	for i := range n {
 		f := Frame{Stored: d.int(), Raw: d.int()}
 		switch d.byte() {
 		case 0:
 		case flagDefinitions:
 			f.Definitions = true
 		default:
-			d.fail("unknown flags of frame %d", len(x.Frames))
+			d.fail("unknown flags of frame %d", i)
 		}
-		if f.Stored < frameHeaderSize || f.Stored > maxStored+frameHeaderSize || f.Raw > maxRaw {
-			d.fail("frame %d of %d bytes, %d decompressed", len(x.Frames), f.Stored, f.Raw)
+		if f.Stored < frameHeaderSize || f.Stored > maxStored+frameHeaderSize || f.Raw == 0 || f.Raw > maxRaw {
+			d.fail("frame %d of %d bytes, %d decompressed", i, f.Stored, f.Raw)
+		}
+		if d.err != nil {
+			return
 		}
 		x.Frames = append(x.Frames, f)
 	}
-	for range d.count(10) {
-		x.Tables = append(x.Tables, change.Table{Schema: d.str(), Name: d.str(), Version: d.fixed64()})
+}
+
+func (d *decoder) tables(x *Index) {
+	n := d.count(10)
+	x.Tables = make([]change.Table, 0, n)
+	for range n {
+		t := change.Table{Schema: d.str(), Name: d.str(), Version: d.fixed64()}
+		if d.err != nil {
+			return
+		}
+		x.Tables = append(x.Tables, t)
 	}
+}
+
+func (d *decoder) txns(x *Index) {
 	seq := change.Seq(d.uvarint())
-	n := d.count(9)
+	n := d.count(11)
 	if d.err == nil && (n == 0 || seq == 0 || seq+change.Seq(n) < seq) {
 		d.fail("%d transactions from Seq %s", n, seq)
 	}
+	if d.err != nil {
+		return
+	}
+	x.Txns = make([]Entry, 0, n)
 	var e Entry
+	names := 0
 	for i := range n {
+		last := e
 		e = Entry{
-			Txn:   change.Txn{Seq: seq + change.Seq(i), Kind: change.TxnKind(d.byte()), XID: e.XID, Position: e.Position, CommitTime: e.CommitTime},
-			Frame: e.Frame,
+			Txn:   change.Txn{Seq: seq + change.Seq(i), Kind: change.TxnKind(d.byte())},
+			Frame: last.Frame + d.int(), Offset: d.int(),
 		}
-		e.Frame += d.int()
-		e.Offset = d.int()
-		e.XID = d.shared(e.XID)
-		e.Position = change.Position(d.shared(string(e.Position)))
-		e.CommitTime += change.Time(d.varint())
+		e.XID = d.shared(last.XID, maxXID)
+		e.Position = change.Position(d.shared(string(last.Position), maxPosition))
+		e.CommitTime = last.CommitTime + change.Time(d.varint())
 		e.Messages, e.Bytes = d.uvarint(), d.uvarint()
-		for range d.count(5) {
-			id := d.int()
-			c := change.TableCount{Inserts: d.uvarint(), Updates: d.uvarint(), Deletes: d.uvarint(), Truncates: d.uvarint()}
-			if id >= len(x.Tables) {
-				d.fail("table number %d of %d", id, len(x.Tables))
-				break
-			}
-			c.Table = &x.Tables[id]
-			e.Tables = append(e.Tables, c)
-		}
-		if len(e.XID) > maxName || len(e.Position) > maxName {
-			d.fail("transaction %s has an id of %d bytes, a position of %d", e.Seq, len(e.XID), len(e.Position))
-		}
-		if d.err == nil && (e.Frame < 0 || e.Frame >= len(x.Frames) || e.Offset >= x.Frames[e.Frame].Raw) {
+		e.Tables = d.counts(x.Tables)
+		names += len(e.XID) + len(e.Position)
+		switch {
+		case d.err != nil:
+			return
+		case !knownKind(e.Kind):
+			d.fail("transaction %s is of unknown kind %d", e.Seq, e.Kind)
+		case e.Frame < 0 || e.Frame >= len(x.Frames) || e.Offset >= x.Frames[e.Frame].Raw:
 			d.fail("transaction %s at frame %d, byte %d", e.Seq, e.Frame, e.Offset)
-		}
-		if d.err != nil {
-			break
+		case i > 0 && e.Frame == last.Frame && e.Offset <= last.Offset:
+			d.fail("transaction %s does not begin after the one before it", e.Seq)
+		case names > maxNames:
+			d.fail("the ids and positions up to transaction %s take more than %d bytes", e.Seq, maxNames)
 		}
 		x.Txns = append(x.Txns, e)
 	}
-	if d.err == nil && len(d.b) > 0 {
-		d.fail("%d bytes after the last transaction", len(d.b))
-	}
-	return x, d.err
 }
 
-// decoder reads the index's notation. The first error sticks and every later
+func (d *decoder) counts(tables []change.Table) []change.TableCount {
+	n := d.count(5)
+	if n == 0 {
+		return nil
+	}
+	list := make([]change.TableCount, 0, n)
+	for range n {
+		id := d.int()
+		c := change.TableCount{Inserts: d.uvarint(), Updates: d.uvarint(), Deletes: d.uvarint(), Truncates: d.uvarint()}
+		if id >= len(tables) {
+			d.fail("table number %d of %d", id, len(tables))
+		}
+		if d.err != nil {
+			return nil
+		}
+		c.Table = &tables[id]
+		list = append(list, c)
+	}
+	return list
+}
+
+// knownKind reports whether k is a kind of transaction that this version of the
+// format has.
+func knownKind(k change.TxnKind) bool { return k == change.TxnSource || k == change.TxnHeartbeat }
+
+// decoder reads the notation of the index and of records. The first error sticks and every later
 // call returns zero.
 type decoder struct {
 	b   []byte
@@ -198,7 +250,7 @@ type decoder struct {
 
 func (d *decoder) fail(format string, args ...any) {
 	if d.err == nil {
-		d.err = fmt.Errorf("index: "+format, args...)
+		d.err = fmt.Errorf(format, args...)
 	}
 	d.b = nil
 }
@@ -274,17 +326,33 @@ func (d *decoder) take(n uint64) []byte {
 
 func (d *decoder) str() string { return string(d.take(d.uvarint())) }
 
-// shared reads a string of which the first bytes are those of prev.
-func (d *decoder) shared(prev string) string {
+// name reads a string of at most limit bytes.
+func (d *decoder) name(limit int) string {
+	s := d.take(d.uvarint())
+	if len(s) > limit {
+		d.fail("name of %d bytes, the limit is %d", len(s), limit)
+		return ""
+	}
+	return string(s)
+}
+
+// shared reads a string of at most limit bytes, of which the first are those of
+// prev.
+func (d *decoder) shared(prev string, limit int) string {
 	n := d.uvarint()
 	if n > uint64(len(prev)) {
 		d.fail("%d bytes shared with a string of %d", n, len(prev))
 		return ""
 	}
-	if rest := d.take(d.uvarint()); len(rest) > 0 || n < uint64(len(prev)) {
-		return prev[:n] + string(rest)
+	rest := d.take(d.uvarint())
+	switch {
+	case int(n)+len(rest) > limit:
+		d.fail("name of %d bytes, the limit is %d", int(n)+len(rest), limit)
+		return ""
+	case len(rest) == 0 && int(n) == len(prev):
+		return prev
 	}
-	return prev
+	return prev[:n] + string(rest)
 }
 
 func appendString(b []byte, s string) []byte {

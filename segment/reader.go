@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -51,7 +50,7 @@ type FrameReader struct {
 // NewFrameReader returns a FrameReader that takes no more memory than the frames
 // it is shown need.
 func NewFrameReader() (*FrameReader, error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxRaw))
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
 		return nil, err
 	}
@@ -59,15 +58,19 @@ func NewFrameReader() (*FrameReader, error) {
 }
 
 // read reads one frame from r, which stands at off, and returns its content,
-// valid until the next call. seen, if not nil, is given every byte read.
-func (f *FrameReader) read(r io.Reader, off int64, seen io.Writer) (frameHeader, []byte, error) {
+// valid until the next call. want is the frame's length, frame header included,
+// where an index or footer tells it, else 0. seen, if not nil, is given every byte read.
+func (f *FrameReader) read(r io.Reader, off int64, want int64, seen io.Writer) (frameHeader, []byte, error) {
 	var hb [frameHeaderSize]byte
-	if _, err := io.ReadFull(r, hb[:]); err != nil {
-		return frameHeader{}, nil, shortRead(err, off, "a frame header")
+	if n, err := readFull(r, hb[:]); err != nil {
+		return frameHeader{}, nil, shortRead(err, off+int64(n), "a frame header")
 	}
 	h, err := parseFrameHeader(hb[:], off)
 	if err != nil {
 		return h, nil, err
+	}
+	if want != 0 && frameHeaderSize+int64(h.stored) != want {
+		return h, nil, corrupt(off, "frame of %d bytes where one of %d belongs", frameHeaderSize+int64(h.stored), want)
 	}
 	f.stored.Reset()
 	if f.stored.Cap() > keepMemory {
@@ -84,11 +87,10 @@ func (f *FrameReader) read(r io.Reader, off int64, seen io.Writer) (frameHeader,
 		_, _ = seen.Write(hb[:])
 		_, _ = seen.Write(f.stored.Bytes())
 	}
-	if cap(f.raw) > keepMemory {
-		f.raw = nil
-	}
-	f.raw, err = f.zstd.DecodeAll(f.stored.Bytes(), f.raw[:0])
+	dst := f.room(int(h.raw))
+	f.raw, err = f.zstd.DecodeAll(f.stored.Bytes(), dst)
 	if err != nil {
+		f.raw = nil
 		return h, nil, corrupt(off, "frame does not decompress: %w", err)
 	}
 	if len(f.raw) != int(h.raw) {
@@ -97,10 +99,35 @@ func (f *FrameReader) read(r io.Reader, off int64, seen io.Writer) (frameHeader,
 	return h, f.raw, nil
 }
 
+// room returns an empty slice with the capacity to decompress n bytes: the decoder
+// never goes beyond it, and works faster with a little more than it fills.
+func (f *FrameReader) room(n int) []byte {
+	const slack, step = 16, 64 << 10
+	if c := cap(f.raw); c < n+slack || c > keepMemory && c > 2*n {
+		f.raw = make([]byte, 0, (n+slack+step-1)/step*step)
+	}
+	return f.raw[:0]
+}
+
+// readFull fills b like io.ReadFull, but leaves apart the end of the input, which
+// is io.EOF, and a reader's own io.ErrUnexpectedEOF, which says that a connection
+// broke and nothing about the segment.
+func readFull(r io.Reader, b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var m int
+		m, err = r.Read(b[n:])
+		n += m
+	}
+	if n == len(b) {
+		err = nil
+	}
+	return n, err
+}
+
 // shortRead turns the end of the input into a truncation and leaves every other
 // error, such as a store's, what it is.
 func shortRead(err error, off int64, what string) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if err == io.EOF { // not errors.Is: the end of the input is never wrapped
 		return truncated(off, what)
 	}
 	return err
@@ -132,7 +159,10 @@ func NewReader(in io.Reader) (*Reader, error) {
 		return nil, err
 	}
 	r := &Reader{frames: frames, hash: sha256.New()}
-	return r, r.Reset(in)
+	if err := r.Reset(in); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // Reset starts over with another segment and keeps the memory.
@@ -140,7 +170,7 @@ func (r *Reader) Reset(in io.Reader) error {
 	*r = Reader{in: in, frames: r.frames, hash: r.hash}
 	r.hash.Reset()
 	b := make([]byte, headerSize)
-	n, err := io.ReadFull(in, b)
+	n, err := readFull(in, b)
 	if err != nil {
 		r.err = shortRead(err, int64(n), "the header")
 		return r.err
@@ -183,7 +213,7 @@ func (r *Reader) Next() (Record, error) {
 }
 
 func (r *Reader) frame() error {
-	h, raw, err := r.frames.read(r.in, r.off, r.hash)
+	h, raw, err := r.frames.read(r.in, r.off, 0, r.hash)
 	if err != nil {
 		return err
 	}
@@ -208,14 +238,12 @@ func (r *Reader) end(off int64, raw []byte) error {
 		return &CorruptError{Offset: off, Err: err}
 	}
 	var b [footerSize + 1]byte
-	n, err := io.ReadFull(r.in, b[:])
+	n, err := readFull(r.in, b[:])
 	switch {
 	case err == nil:
 		return corrupt(r.off+footerSize, "bytes after the end marker")
-	case !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF):
-		return err
-	case n < footerSize:
-		return truncated(r.off+int64(n), "the footer")
+	case err != io.EOF || n < footerSize:
+		return shortRead(err, r.off+int64(n), "the footer")
 	}
 	f, err := parseFooter(b[:footerSize], r.off+footerSize)
 	if err != nil {
@@ -249,10 +277,13 @@ func parseRecord(b []byte) (Record, int, error) {
 		d := decoder{b: rec.Raw}
 		rec.Seq, rec.TxnKind = change.Seq(d.uvarint()), change.TxnKind(d.byte())
 		rec.Raw = nil
+		if d.err == nil && !knownKind(rec.TxnKind) {
+			d.fail("unknown kind of transaction %d", rec.TxnKind)
+		}
 		return rec, end, d.done()
 	case Commit:
 		d := decoder{b: rec.Raw}
-		rec.XID, rec.Position, rec.CommitTime = d.str(), change.Position(d.str()), change.Time(d.varint())
+		rec.XID, rec.Position, rec.CommitTime = d.name(maxXID), change.Position(d.name(maxPosition)), change.Time(d.varint())
 		rec.Raw = nil
 		return rec, end, d.done()
 	}

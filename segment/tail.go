@@ -15,7 +15,8 @@ type Tail struct {
 	*Index
 	Size int64
 	Hash Hash
-	// Packed is the index frame as stored, footer included: all that FrameReader.Tail needs.
+	// Packed is the index frame as stored, footer included: all that FrameReader.Tail
+	// needs. It is part of the slice that Tail was given.
 	Packed []byte
 }
 
@@ -25,7 +26,7 @@ type Tail struct {
 // checked against them.
 func (f *FrameReader) Tail(b []byte, size int64) (t *Tail, need int64, err error) {
 	if size < headerSize+frameHeaderSize+footerSize {
-		return nil, 0, truncated(size, "the header")
+		return nil, 0, truncated(size, "its shortest form")
 	}
 	if int64(len(b)) > size {
 		return nil, 0, fmt.Errorf("tail of %d bytes of a segment of %d", len(b), size)
@@ -38,17 +39,17 @@ func (f *FrameReader) Tail(b []byte, size int64) (t *Tail, need int64, err error
 		return nil, 0, err
 	}
 	if need = foot.length + footerSize; need > int64(len(b)) {
-		if foot.length > maxStored+frameHeaderSize {
+		if foot.length > maxIndexStored {
 			return nil, 0, corrupt(foot.index, "index of %d bytes", foot.length)
 		}
 		return nil, need, nil
 	}
 	packed := b[int64(len(b))-need:]
-	h, raw, err := f.read(bytes.NewReader(packed[:foot.length]), foot.index, nil)
+	h, raw, err := f.read(bytes.NewReader(packed[:foot.length]), foot.index, foot.length, nil)
 	if err != nil {
 		return nil, 0, err
 	}
-	if h.flags != flagIndex || int64(h.stored)+frameHeaderSize != foot.length {
+	if h.flags != flagIndex {
 		return nil, 0, corrupt(foot.index, "no index where the footer places it")
 	}
 	x, err := decodeIndex(raw)
@@ -66,11 +67,11 @@ func (f *FrameReader) Tail(b []byte, size int64) (t *Tail, need int64, err error
 // order. raw slices are valid during the call only.
 func (f *FrameReader) ReadFrame(r io.Reader, x *Index, i int, record func(offset int, rec Record) error) error {
 	off := x.FrameOffset(i)
-	h, raw, err := f.read(r, off, nil)
+	h, raw, err := f.read(r, off, int64(x.Frames[i].Stored), nil)
 	if err != nil {
 		return err
 	}
-	if int(h.stored)+frameHeaderSize != x.Frames[i].Stored || len(raw) != x.Frames[i].Raw || h.flags&flagIndex != 0 {
+	if len(raw) != x.Frames[i].Raw || h.flags == flagIndex || (h.flags == flagDefinitions) != x.Frames[i].Definitions {
 		return corrupt(off, "frame %d is not the one the index describes", i)
 	}
 	for at := 0; at < len(raw); {

@@ -4,9 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -53,6 +55,8 @@ type Writer struct {
 	txn    change.Txn // Tables unused: the counts are in counts
 	counts []tableCount
 	start  place // where the open transaction begins
+	undo   undo  // what Rollback goes back to
+	err    error // ends the segment: an Output that failed, or Close
 	// Definition records in the part of buf before the open transaction, and in
 	// the open transaction's part of it.
 	heldDefs, openDefs bool
@@ -72,12 +76,20 @@ type tableCount struct {
 	inserts, updates, deletes, truncates uint64
 }
 
-// place is a state of the output to go back to.
+// place is where a transaction's first record stands.
 type place struct {
+	frames int // frames before its own
+	buf    int // bytes before it in its own
+}
+
+// undo is the state at the begin of a transaction of which frames were written.
+type undo struct {
+	set    bool
 	off    int64
 	frames int
-	buf    int
-	hash   []byte // state of Writer.hash at off; nil while nothing follows off
+	hash   []byte // state of Writer.hash
+	held   []byte // Writer.buf
+	defs   bool   // Writer.heldDefs
 }
 
 // NewWriter writes the header of a new segment to out, which must be empty.
@@ -90,13 +102,16 @@ func NewWriter(out Output, h Header) (*Writer, error) {
 		return nil, err
 	}
 	w := &Writer{zstd: enc, hash: sha256.New()}
-	return w, w.Reset(out, h)
+	if err := w.Reset(out, h); err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // Reset starts another segment in out, which must be empty, with the memory of
 // the one before it.
 func (w *Writer) Reset(out Output, h Header) error {
-	if len(h.Engine) > 16 || h.First == 0 {
+	if len(h.Engine) > engineSize || strings.ContainsRune(h.Engine, 0) || h.First == 0 {
 		return fmt.Errorf("segment of engine %q starting at Seq %s: not a valid header", h.Engine, h.First)
 	}
 	w.hash.Reset()
@@ -104,7 +119,7 @@ func (w *Writer) Reset(out Output, h Header) error {
 	*w = Writer{
 		out: out, zstd: w.zstd, hash: w.hash, index: w.index, next: h.First,
 		buf: w.buf[:0], packed: w.packed[:0], frames: w.frames[:0],
-		counts: w.counts[:0], added: w.added[:0],
+		counts: w.counts[:0], added: w.added[:0], undo: undo{hash: w.undo.hash, held: w.undo.held},
 		known:  make(map[*change.Definition]struct{}),
 		tables: make(map[*change.Table]*tableState),
 	}
@@ -114,6 +129,7 @@ func (w *Writer) Reset(out Output, h Header) error {
 
 func (w *Writer) write(p []byte) error {
 	if _, err := w.out.Write(p); err != nil {
+		w.err = err
 		return err
 	}
 	w.hash.Write(p)
@@ -135,12 +151,17 @@ func (w *Writer) Next() change.Seq { return w.next }
 
 // Begin opens a transaction of the given kind.
 func (w *Writer) Begin(kind change.TxnKind) error {
-	if w.open {
+	switch {
+	case w.err != nil:
+		return w.err
+	case w.open:
 		return fmt.Errorf("begin of transaction %s, which is open already", w.next)
+	case !knownKind(kind):
+		return fmt.Errorf("begin of transaction %s of unknown kind %d", w.next, kind)
 	}
 	w.open = true
 	w.txn = change.Txn{Seq: w.next, Kind: kind}
-	w.start = place{off: w.off, frames: len(w.frames), buf: len(w.buf)}
+	w.start, w.undo.set = place{frames: len(w.frames), buf: len(w.buf)}, false
 	w.counts, w.added, w.openDefs = w.counts[:0], w.added[:0], false
 	w.buf = append(w.buf, recordBegin)
 	w.buf = binary.AppendUvarint(w.buf, uint64(uvarintLen(uint64(w.next))+1))
@@ -152,7 +173,10 @@ func (w *Writer) Begin(kind change.TxnKind) error {
 // Write adds a message to the open transaction, and before it those of its
 // definitions that the segment does not hold yet. It copies what it keeps.
 func (w *Writer) Write(m *change.Message) error {
-	if !w.open {
+	switch {
+	case w.err != nil:
+		return w.err
+	case !w.open:
 		return fmt.Errorf("message outside a transaction, before %s", w.next)
 	}
 	for _, d := range m.Defs {
@@ -190,6 +214,9 @@ func (w *Writer) define(d *change.Definition) error {
 }
 
 func (w *Writer) touch(t *change.Touch) {
+	if t.Table == nil {
+		return // nothing the index could name
+	}
 	s := w.lastTable
 	if s == nil || s.table != t.Table {
 		if s = w.tables[t.Table]; s == nil {
@@ -215,6 +242,10 @@ func (w *Writer) touch(t *change.Touch) {
 }
 
 func (w *Writer) record(kind byte, p []byte) error {
+	if len(p) > maxMessage {
+		w.err = fmt.Errorf("message of %d bytes in transaction %s: a segment holds messages of up to %d", len(p), w.next, maxMessage)
+		return w.err
+	}
 	w.buf = append(w.buf, kind)
 	w.buf = binary.AppendUvarint(w.buf, uint64(len(p)))
 	w.buf = append(w.buf, p...)
@@ -225,32 +256,44 @@ func (w *Writer) record(kind byte, p []byte) error {
 }
 
 // flushOpen writes full frames in the middle of a transaction. What stands before
-// the transaction gets a frame of its own, so that Rollback never has to cut a frame.
+// the transaction gets a frame of its own, and is kept until the transaction's end, so
+// that Rollback can undo that too.
 func (w *Writer) flushOpen() error {
-	if w.start.buf > 0 {
-		rest := len(w.buf) - w.start.buf
-		if err := w.frame(w.buf[:w.start.buf], w.heldDefs); err != nil {
+	if !w.undo.set {
+		if err := w.mark(); err != nil {
 			return err
 		}
-		w.buf = w.buf[:copy(w.buf, w.buf[w.start.buf:])]
-		w.heldDefs = false
-		w.start = place{off: w.off, frames: len(w.frames)}
-		if rest < frameTarget {
-			return nil
+		if n := w.start.buf; n > 0 {
+			if err := w.frame(w.buf[:n], w.heldDefs); err != nil {
+				return err
+			}
+			w.buf = w.buf[:copy(w.buf, w.buf[n:])]
+			w.heldDefs = false
+			w.start = place{frames: len(w.frames)}
+			if len(w.buf) < frameTarget {
+				return nil
+			}
 		}
-	}
-	if w.start.hash == nil {
-		state, err := w.hash.(encoding.BinaryMarshaler).MarshalBinary()
-		if err != nil {
-			return err
-		}
-		w.start.hash = state
 	}
 	if err := w.frame(w.buf, w.openDefs); err != nil {
 		return err
 	}
 	w.openDefs = false
 	w.emptyBuf()
+	return nil
+}
+
+// mark notes the state at the begin of the open transaction, of which nothing has
+// left the buffer yet.
+func (w *Writer) mark() error {
+	state, err := w.hash.(encoding.BinaryAppender).AppendBinary(w.undo.hash[:0])
+	if err != nil {
+		return err
+	}
+	w.undo = undo{
+		set: true, off: w.off, frames: len(w.frames), hash: state,
+		held: append(w.undo.held[:0], w.buf[:w.start.buf]...), defs: w.heldDefs,
+	}
 	return nil
 }
 
@@ -265,11 +308,15 @@ func (w *Writer) emptyBuf() {
 // Commit ends the open transaction with the XID, Position and CommitTime of m,
 // whose Raw, if any, has been given to Write.
 func (w *Writer) Commit(m *change.Message) error {
-	if !w.open {
+	switch {
+	case w.err != nil:
+		return w.err
+	case !w.open:
 		return fmt.Errorf("commit outside a transaction, before %s", w.next)
-	}
-	if len(m.XID) > maxName || len(m.Position) > maxName {
-		return fmt.Errorf("transaction %s: id of %d and position of %d bytes, the limit is %d", w.next, len(m.XID), len(m.Position), maxName)
+	case len(m.XID) > maxXID || len(m.Position) > maxPosition:
+		return fmt.Errorf("transaction %s: id of %d and position of %d bytes, the limits are %d and %d", w.next, len(m.XID), len(m.Position), maxXID, maxPosition)
+	case w.index.names+len(m.XID)+len(m.Position) > maxNames:
+		return fmt.Errorf("transaction %s: the ids and positions of one segment may take %d bytes, which are used up", w.next, maxNames)
 	}
 	w.buf = append(w.buf, recordCommit)
 	w.buf = binary.AppendUvarint(w.buf, uint64(stringLen(m.XID)+stringLen(string(m.Position))+varintLen(int64(m.CommitTime))))
@@ -288,10 +335,14 @@ func (w *Writer) Commit(m *change.Message) error {
 	return w.flush()
 }
 
-// Rollback forgets the open transaction; without one it does nothing.
+// Rollback forgets the open transaction; without one it does nothing. The segment
+// then becomes what it would have become without the transaction, byte for byte.
 func (w *Writer) Rollback() error {
-	if !w.open {
+	switch {
+	case !w.open:
 		return nil
+	case w.err != nil:
+		return w.err
 	}
 	w.open = false
 	for _, d := range w.added {
@@ -300,16 +351,17 @@ func (w *Writer) Rollback() error {
 	w.lastKnown, w.lastTable = nil, nil
 	clear(w.tables) // the counts of a Seq that will be used again must not be found
 	w.index.keepTables(w.tables)
-	if w.start.hash == nil { // nothing of it left the buffer
+	if !w.undo.set { // nothing of it left the buffer
 		w.buf = w.buf[:w.start.buf]
 		return nil
 	}
-	w.buf, w.heldDefs = w.buf[:0], false
-	w.frames, w.off = w.frames[:w.start.frames], w.start.off
-	if err := w.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(w.start.hash); err != nil {
-		return err
+	w.buf, w.heldDefs = append(w.buf[:0], w.undo.held...), w.undo.defs
+	w.frames, w.off = w.frames[:w.undo.frames], w.undo.off
+	w.err = w.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(w.undo.hash)
+	if w.err == nil {
+		w.err = w.out.Truncate(w.off)
 	}
-	return w.out.Truncate(w.start.off)
+	return w.err
 }
 
 func (w *Writer) flush() error {
@@ -323,9 +375,6 @@ func (w *Writer) flush() error {
 }
 
 func (w *Writer) frame(p []byte, defs bool) error {
-	if len(p) > maxRaw {
-		return fmt.Errorf("message of %d bytes in transaction %s: a segment holds messages of up to 1 GiB", len(p), w.next)
-	}
 	h := frameHeader{raw: uint32(len(p))}
 	if defs {
 		h.flags = flagDefinitions
@@ -350,12 +399,15 @@ func (w *Writer) emit(h frameHeader, p []byte) (stored int, err error) {
 	return stored, err
 }
 
+var errClosed = errors.New("the segment is closed: Reset begins another")
+
 // Summary says what Close has written.
 type Summary struct {
 	First, Last change.Seq
 	End         change.Position // the source's log continues here
 	Latest      change.Time     // the latest commit time in the epoch so far
 	Size        int64           // bytes of the segment
+	Packed      int             // how many of them, at its end, are index and footer
 	Hash        Hash
 }
 
@@ -363,8 +415,14 @@ type Summary struct {
 // segment. end is where the source's log continues after it. The segment must hold at
 // least one transaction.
 func (w *Writer) Close(end change.Position) (Summary, error) {
+	if w.err != nil {
+		return Summary{}, w.err
+	}
 	if err := w.Rollback(); err != nil {
 		return Summary{}, err
+	}
+	if len(end) > maxPosition {
+		return Summary{}, fmt.Errorf("close of a segment at a position of %d bytes, the limit is %d", len(end), maxPosition)
 	}
 	if w.index.txns == 0 {
 		return Summary{}, fmt.Errorf("close of a segment without transactions, before %s", w.next)
@@ -373,8 +431,8 @@ func (w *Writer) Close(end change.Position) (Summary, error) {
 		return Summary{}, err
 	}
 	raw := w.index.encode(end, w.frames)
-	if len(raw) > maxRaw {
-		return Summary{}, fmt.Errorf("segment index of %d bytes before %s: the limit is %d", len(raw), w.next, maxRaw)
+	if len(raw) > maxIndex {
+		return Summary{}, fmt.Errorf("segment index of %d bytes before %s: the limit is %d", len(raw), w.next, maxIndex)
 	}
 	f := footer{index: w.off}
 	n, err := w.emit(frameHeader{raw: uint32(len(raw)), flags: flagIndex}, raw)
@@ -386,7 +444,9 @@ func (w *Writer) Close(end change.Position) (Summary, error) {
 	w.hash.Write(f.encode()[:24])
 	w.hash.Sum(f.hash[:0])
 	if _, err := w.out.Write(f.encode()); err != nil {
+		w.err = err
 		return Summary{}, err
 	}
-	return Summary{First: w.next - change.Seq(w.index.txns), Last: w.next - 1, End: end, Latest: w.index.latest, Size: f.size, Hash: f.hash}, nil
+	w.err = errClosed
+	return Summary{First: w.next - change.Seq(w.index.txns), Last: w.next - 1, End: end, Latest: w.index.latest, Size: f.size, Packed: n + footerSize, Hash: f.hash}, nil
 }

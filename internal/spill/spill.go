@@ -26,36 +26,51 @@ const writeChunk = 1 << 20
 
 // New returns an empty Buffer that keeps up to limit bytes in memory and puts the
 // rest into an unnamed temporary file in dir ("" means the system's temporary folder).
+// Reset it when it is no longer wanted: that gives the file's space back.
 func New(dir string, limit int) *Buffer { return &Buffer{dir: dir, limit: limit} }
 
-// Write appends p. It fails only when the temporary file cannot be written.
+// Write appends p. It fails only when the temporary file cannot be written, and the
+// buffer then holds what it held before.
 func (b *Buffer) Write(p []byte) (int, error) {
 	if b.file == nil && len(b.mem)+len(p) > b.limit {
-		f, err := os.CreateTemp(b.dir, "txreel-*")
-		if err != nil {
+		if err := b.open(); err != nil {
 			return 0, fmt.Errorf("spill to a temporary file: %w", err)
 		}
-		// Unlinked at once: the space is freed however the process ends.
-		if err := os.Remove(f.Name()); err != nil {
-			return 0, errors.Join(fmt.Errorf("spill to a temporary file: %w", err), f.Close())
-		}
-		b.file, b.flushed = f, 0
 	}
-	b.mem = append(b.mem, p...)
-	if b.file != nil && len(b.mem) >= writeChunk {
-		if err := b.flush(); err != nil {
-			return 0, err
-		}
+	if b.file == nil || len(b.mem)+len(p) < writeChunk {
+		b.mem = append(b.mem, p...)
+		return len(p), nil
 	}
+	if err := b.append(b.mem, p); err != nil {
+		return 0, fmt.Errorf("spill to a temporary file: %w", err)
+	}
+	b.mem = b.mem[:0]
 	return len(p), nil
 }
 
-func (b *Buffer) flush() error {
-	if _, err := b.file.WriteAt(b.mem, b.flushed); err != nil {
-		return fmt.Errorf("spill to a temporary file: %w", err)
+func (b *Buffer) open() error {
+	f, err := os.CreateTemp(b.dir, "txreel-*")
+	if err != nil {
+		return err
 	}
-	b.flushed += int64(len(b.mem))
-	b.mem = b.mem[:0]
+	// Unlinked at once: the space is freed however the process ends.
+	if err := os.Remove(f.Name()); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	b.file, b.flushed = f, 0
+	return nil
+}
+
+// append writes the parts to the file. What it wrote counts only when all is written.
+func (b *Buffer) append(parts ...[]byte) error {
+	end := b.flushed
+	for _, p := range parts {
+		if _, err := b.file.WriteAt(p, end); err != nil {
+			return err
+		}
+		end += int64(len(p))
+	}
+	b.flushed = end
 	return nil
 }
 
@@ -67,11 +82,14 @@ func (b *Buffer) Truncate(size int64) error {
 	if size < 0 || size > b.Size() {
 		return fmt.Errorf("truncate a buffer of %d bytes to %d", b.Size(), size)
 	}
-	if size < b.flushed {
-		b.flushed, b.mem = size, b.mem[:0]
+	if size >= b.flushed {
+		b.mem = b.mem[:size-b.flushed]
 		return nil
 	}
-	b.mem = b.mem[:size-b.flushed]
+	if err := b.file.Truncate(size); err != nil {
+		return fmt.Errorf("cut back a temporary file: %w", err)
+	}
+	b.flushed, b.mem = size, b.mem[:0]
 	return nil
 }
 
@@ -86,6 +104,9 @@ func (b *Buffer) ReadAt(p []byte, off int64) (int, error) {
 		m, err := b.file.ReadAt(part, off)
 		n += m
 		if m < len(part) {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF // of the file, not of what the buffer holds
+			}
 			return n, fmt.Errorf("read back a temporary file: %w", err)
 		}
 		off += int64(m)
