@@ -1,0 +1,230 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"txreel/change"
+	"txreel/internal/spill"
+	"txreel/segment"
+)
+
+// Stream delivers the records of a run of transactions in commit order. It
+// fetches one segment ahead of the one being read. It is not safe for concurrent
+// use and must be closed.
+type Stream struct {
+	archive *Archive
+	epoch   uint64
+	from    change.Seq
+	to      change.Seq
+
+	cancel  context.CancelFunc
+	fetched chan fetched
+	free    chan *spill.Buffer
+	done    chan struct{}
+
+	reader *segment.Reader
+	cur    fetched
+	open   bool // cur is being read
+	prev   *segment.Hash
+	next   change.Seq
+	inside bool // the current transaction is one of those asked for
+	err    error
+}
+
+// fetched is a whole segment on this side of the network.
+type fetched struct {
+	key   string
+	first change.Seq
+	body  *spill.Buffer
+	err   error
+}
+
+// Stream opens a Stream of the transactions from from to to, both included, with
+// the definitions a decoder needs for them. spillDir is where segments beyond
+// 16 MiB wait to be read; "" means the system's temporary folder.
+func (a *Archive) Stream(ctx context.Context, epoch uint64, from, to change.Seq, spillDir string) *Stream {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &Stream{
+		archive: a, epoch: epoch, from: from, to: to, next: from,
+		cancel: cancel, fetched: make(chan fetched), free: make(chan *spill.Buffer, 2), done: make(chan struct{}),
+	}
+	for range cap(s.free) {
+		s.free <- spill.New(spillDir, spillLimit)
+	}
+	go func() { // joined by Close
+		defer close(s.done)
+		defer close(s.fetched)
+		if err := s.fetch(ctx); err != nil {
+			select {
+			case s.fetched <- fetched{err: err}:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return s
+}
+
+// Close stops the fetching, waits for it and gives temporary files back.
+func (s *Stream) Close() {
+	s.cancel()
+	for f := range s.fetched {
+		if f.body != nil {
+			f.body.Reset()
+		}
+	}
+	<-s.done
+	if s.cur.body != nil {
+		s.cur.body.Reset()
+	}
+}
+
+func (s *Stream) fetch(ctx context.Context) error {
+	if s.to < s.from {
+		return nil
+	}
+	first, _, err := s.archive.lastSegment(ctx, s.epoch, s.from)
+	if err != nil {
+		return err
+	}
+	after := ""
+	if first > 1 {
+		after = SegmentKey(s.epoch, first-1)
+	}
+	for {
+		objects, err := s.archive.Store.List(ctx, segmentsKey(s.epoch), after, page)
+		if err != nil {
+			return fmt.Errorf("list segments of epoch %d: %w", s.epoch, err)
+		}
+		for _, o := range objects {
+			after = o.Key
+			seq, err := parseSegmentKey(s.epoch, o.Key)
+			if err != nil || seq > s.to {
+				return err
+			}
+			var body *spill.Buffer
+			select {
+			case body = <-s.free:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if err := s.archive.fetch(ctx, o, body); err != nil {
+				return notFoundIsCorrupt(err)
+			}
+			select {
+			case s.fetched <- fetched{key: o.Key, first: seq, body: body}:
+			case <-ctx.Done():
+				body.Reset()
+				return ctx.Err()
+			}
+		}
+		if len(objects) < page {
+			return nil
+		}
+	}
+}
+
+func (a *Archive) fetch(ctx context.Context, o Object, into *spill.Buffer) error {
+	into.Reset()
+	body, size, err := a.Store.Open(ctx, o.Key, 0, -1)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", o.Key, err)
+	}
+	defer body.Close()
+	if size != o.Size {
+		return fmt.Errorf("%w: %s has %d bytes, the listing says %d", ErrCorrupt, o.Key, size, o.Size)
+	}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{into}, body, make([]byte, 256<<10)); err != nil {
+		return fmt.Errorf("read %s: %w", o.Key, err)
+	}
+	return nil
+}
+
+// Next returns the next record; its Raw is valid until the next call. Definition
+// records may come from before the first transaction asked for. io.EOF means that
+// all transactions asked for have been delivered; when the archive ends before that it
+// is an error wrapping fs.ErrNotExist.
+func (s *Stream) Next() (segment.Record, error) {
+	for {
+		if s.err != nil {
+			return segment.Record{}, s.err
+		}
+		if s.next > s.to {
+			s.err = io.EOF
+			continue
+		}
+		if !s.open {
+			s.err = s.nextSegment()
+			continue
+		}
+		rec, err := s.reader.Next()
+		if errors.Is(err, io.EOF) {
+			h := s.reader.Hash()
+			s.prev, s.open = &h, false
+			s.free <- s.cur.body
+			s.cur.body = nil
+			continue
+		}
+		if err != nil {
+			s.err = inObject(s.cur.key, err)
+			continue
+		}
+		switch rec.Kind {
+		case segment.Definition:
+			return rec, nil
+		case segment.Begin:
+			s.inside = rec.Seq >= s.from
+		case segment.Commit:
+			if s.inside {
+				s.next = rec.Seq + 1
+			}
+		}
+		if s.inside {
+			return rec, nil
+		}
+	}
+}
+
+func (s *Stream) nextSegment() error {
+	f, ok := <-s.fetched
+	if !ok {
+		return fmt.Errorf("transaction %s of epoch %d: %w", s.next, s.epoch, fs.ErrNotExist)
+	}
+	if f.err != nil {
+		return f.err
+	}
+	s.cur, s.open = f, true
+	in := io.NewSectionReader(f.body, 0, f.body.Size())
+	var err error
+	if s.reader == nil {
+		s.reader, err = segment.NewReader(in)
+	} else {
+		err = s.reader.Reset(in)
+	}
+	if err != nil {
+		return inObject(f.key, err)
+	}
+	return s.archive.checkHeader(f.key, s.epoch, f.first, s.next, s.prev, s.reader.Header())
+}
+
+// checkHeader checks that a segment is the one that must stand here: of this
+// archive and epoch, at its key, without a hole before it (next is the transaction it
+// must hold), chained to the segment before (prev, when that has been read).
+func (a *Archive) checkHeader(key string, epoch uint64, first, next change.Seq, prev *segment.Hash, h segment.Header) error {
+	switch {
+	case h.Archive != a.id:
+		return fmt.Errorf("%w: %s belongs to another archive (%x)", ErrCorrupt, key, h.Archive)
+	case h.Epoch != epoch || h.First != first:
+		return fmt.Errorf("%w: %s says it is segment %s of epoch %d", ErrCorrupt, key, h.First, h.Epoch)
+	case h.Engine != a.Identity.Engine:
+		return fmt.Errorf("%w: %s holds %q messages, the archive %q", ErrCorrupt, key, h.Engine, a.Identity.Engine)
+	case first > next:
+		return &HoleError{Epoch: epoch, After: next - 1, Next: first}
+	case prev != nil && h.Prev != *prev:
+		return fmt.Errorf("%w: %s does not continue the segment before it: the hash it names is %x, the segment's is %x", ErrCorrupt, key, h.Prev, *prev)
+	}
+	return nil
+}
