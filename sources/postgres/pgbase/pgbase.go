@@ -1,0 +1,73 @@
+// Package pgbase is the PostgreSQL part of a base's manifest: the source writes
+// it, the restore reads it.
+package pgbase
+
+// SchemaObject is the name of the object that holds the schema: the output of
+// pg_dump --format=custom --schema-only under the base's snapshot.
+const SchemaObject = "schema.dump"
+
+// Engine is archive.Base.Engine of a PostgreSQL base.
+type Engine struct {
+	ServerVersion int         `json:"server_version"` // server_version_num
+	Encoding      string      `json:"encoding"`       // server_encoding; data chunks are in it
+	Collate       string      `json:"collate"`
+	Ctype         string      `json:"ctype"`
+	Roles         []string    `json:"roles"` // owners and grantees that the schema names
+	Extensions    []Extension `json:"extensions"`
+	Sequences     []Sequence  `json:"sequences"`
+	MatViews      []Name      `json:"matviews"` // those that were populated
+	// Publications are the OIDs of txreel's own publication (pg_publication), which a
+	// restored database must not have.
+	Publications []uint32 `json:"publications"`
+}
+
+// Name is a qualified name, unquoted.
+type Name struct {
+	Schema string `json:"schema"`
+	Name   string `json:"name"`
+}
+
+// Extension is an installed extension.
+type Extension struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// Sequence is a sequence and its state, read after the base's snapshot was taken.
+type Sequence struct {
+	Name
+	Last      int64  `json:"last"`
+	Called    bool   `json:"called"`
+	Increment int64  `json:"increment"`
+	OwnerOf   *Owner `json:"owner,omitempty"`
+}
+
+// Owner is the column that a sequence belongs to.
+type Owner struct {
+	Name
+	Column string `json:"column"`
+}
+
+// Table is archive.BaseTable.Engine of a PostgreSQL base. Chunks hold the columns
+// Columns in that order, in COPY's text format, compressed with zstd.
+type Table struct {
+	OID uint32 `json:"oid"`
+	// Columns are those that data is kept of: all but dropped and generated ones.
+	Columns []Column `json:"columns"`
+	// Identity is pg_class.relreplident: d, n, f or i.
+	Identity string `json:"identity"`
+	// Key names the columns of the primary key, or else of the replica identity
+	// index; empty for a table without either.
+	Key []string `json:"key"`
+	// KeyConstraint and KeyIndex are the OIDs of the constraint (pg_constraint; 0 for
+	// a bare index) and of the index behind Key, as pg_restore --list shows them.
+	KeyConstraint uint32 `json:"key_constraint,omitempty"`
+	KeyIndex      uint32 `json:"key_index,omitempty"`
+}
+
+// Column is a column of a Table.
+type Column struct {
+	Name           string `json:"name"`
+	Type           string `json:"type"` // format_type, schema-qualified
+	IdentityAlways bool   `json:"identity_always,omitempty"`
+}
