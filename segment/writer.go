@@ -40,6 +40,7 @@ type Writer struct {
 	zstd   *zstd.Encoder
 	hash   hash.Hash
 	off    int64 // bytes written to out
+	target int   // frameTarget, less in tests
 	buf    []byte
 	packed []byte // scratch for compression
 	frames []Frame
@@ -101,7 +102,7 @@ func NewWriter(out Output, h Header) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{zstd: enc, hash: sha256.New()}
+	w := &Writer{zstd: enc, hash: sha256.New(), target: frameTarget}
 	if err := w.Reset(out, h); err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func (w *Writer) Reset(out Output, h Header) error {
 	w.hash.Reset()
 	w.index.reset()
 	*w = Writer{
-		out: out, zstd: w.zstd, hash: w.hash, index: w.index, next: h.First,
+		out: out, zstd: w.zstd, hash: w.hash, index: w.index, target: w.target, next: h.First,
 		buf: w.buf[:0], packed: w.packed[:0], frames: w.frames[:0],
 		counts: w.counts[:0], added: w.added[:0], undo: undo{hash: w.undo.hash, held: w.undo.held},
 		known:  make(map[*change.Definition]struct{}),
@@ -249,7 +250,7 @@ func (w *Writer) record(kind byte, p []byte) error {
 	w.buf = append(w.buf, kind)
 	w.buf = binary.AppendUvarint(w.buf, uint64(len(p)))
 	w.buf = append(w.buf, p...)
-	if len(w.buf) < frameTarget {
+	if len(w.buf) < w.target {
 		return nil
 	}
 	return w.flushOpen()
@@ -270,7 +271,7 @@ func (w *Writer) flushOpen() error {
 			w.buf = w.buf[:copy(w.buf, w.buf[n:])]
 			w.heldDefs = false
 			w.start = place{frames: len(w.frames)}
-			if len(w.buf) < frameTarget {
+			if len(w.buf) < w.target {
 				return nil
 			}
 		}
@@ -329,7 +330,7 @@ func (w *Writer) Commit(m *change.Message) error {
 	w.open = false
 	w.next++
 	w.heldDefs = w.heldDefs || w.openDefs
-	if len(w.buf) < frameTarget {
+	if len(w.buf) < w.target {
 		return nil
 	}
 	return w.flush()

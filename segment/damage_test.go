@@ -1,0 +1,228 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"txreel/change"
+)
+
+func TestEveryTruncation(t *testing.T) {
+	t.Parallel()
+	seg := sample(t)
+	for n := range len(seg) {
+		_, err := readAll(bytes.NewReader(seg[:n]))
+		checkDamage(t, err, n)
+		if !errors.Is(err, ErrTruncated) {
+			t.Fatalf("cut to %d bytes: %v", n, err)
+		}
+		_, err = readTail(seg[:n], 0)
+		checkDamage(t, err, n)
+		if !errors.Is(err, ErrTruncated) {
+			t.Fatalf("tail of %d bytes: %v", n, err)
+		}
+	}
+	_, err := readAll(bytes.NewReader(append(seg, 0)))
+	checkDamage(t, err, len(seg)+1)
+}
+
+func TestEveryFlippedBit(t *testing.T) {
+	t.Parallel()
+	seg := sample(t)
+	whole, err := readTail(seg, 0)
+	check(t, err)
+	index := whole.FrameOffset(len(whole.Frames))
+	frames, err := NewFrameReader()
+	check(t, err)
+	r, err := NewReader(bytes.NewReader(seg))
+	check(t, err)
+	for i := range seg {
+		for flip := 1; flip < 512; flip <<= 1 {
+			bad := bytes.Clone(seg)
+			bad[i] ^= byte(min(flip, 255)) // the last one flips all eight
+			err := r.Reset(bytes.NewReader(bad))
+			for err == nil {
+				_, err = r.Next()
+			}
+			if err == io.EOF {
+				t.Fatalf("byte %d flipped by %#x: read as if sound", i, flip)
+			}
+			checkDamage(t, err, len(seg))
+
+			_, err = readTail(bad, TailGuess)
+			if int64(i) >= index {
+				checkDamage(t, err, len(seg))
+			} else if err != nil {
+				t.Fatalf("byte %d is not read: %v", i, err)
+			}
+			for n := range whole.Frames {
+				start, end := whole.FrameOffset(n), whole.FrameOffset(n+1)
+				err := frames.ReadFrame(bytes.NewReader(bad[start:]), whole.Index, n, func(int, Record) error { return nil })
+				if start <= int64(i) && int64(i) < end {
+					checkDamage(t, err, len(seg))
+				} else if err != nil {
+					t.Fatalf("byte %d is not in frame %d: %v", i, n, err)
+				}
+			}
+		}
+	}
+}
+
+// TestBrokenConnection demands that a reader's own errors stay what they are: a
+// transfer that broke off is no damage.
+func TestBrokenConnection(t *testing.T) {
+	t.Parallel()
+	seg := sample(t)
+	for n := range len(seg) + 1 {
+		for _, cause := range []error{io.ErrUnexpectedEOF, errors.New("connection reset")} {
+			_, err := readAll(io.MultiReader(bytes.NewReader(seg[:n]), iotest.ErrReader(cause)))
+			if !errors.Is(err, cause) || errors.Is(err, ErrCorrupt) {
+				t.Fatalf("after %d bytes: %v", n, err)
+			}
+		}
+	}
+}
+
+func TestFutureVersion(t *testing.T) {
+	t.Parallel()
+	head := split(t, sample(t))
+	binary.LittleEndian.PutUint16(head.header[8:], 2)
+	binary.LittleEndian.PutUint16(head.header[10:], 400) // all but the checksum may change its meaning
+	_, err := readAll(bytes.NewReader(head.join()))
+	checkVersionError(t, err)
+
+	foot := split(t, sample(t))
+	foot.after = func(b []byte) {
+		f := b[len(b)-footerSize:]
+		f[0] ^= 0xff
+		binary.LittleEndian.PutUint16(f[56:], 2)
+		binary.LittleEndian.PutUint32(f[60:], crcOf(f[:60]))
+	}
+	_, err = readTail(foot.join(), TailGuess)
+	checkVersionError(t, err)
+}
+
+func checkVersionError(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, ErrVersion) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "version 2, this build reads 1") {
+		t.Fatalf("version 2: %v", err)
+	}
+}
+
+// TestWrongFrame reads a sound frame that is not the one the index describes.
+func TestWrongFrame(t *testing.T) {
+	t.Parallel()
+	seg := sample(t)
+	whole, err := readTail(seg, 0)
+	check(t, err)
+	frames, err := NewFrameReader()
+	check(t, err)
+	nothing := func(int, Record) error { return nil }
+	checkDamage(t, frames.ReadFrame(bytes.NewReader(seg[whole.FrameOffset(1):]), whole.Index, 0, nothing), len(seg))
+	x := *whole.Index
+	x.Frames = append([]Frame(nil), x.Frames...)
+	x.Frames[0].Definitions = false
+	checkDamage(t, frames.ReadFrame(bytes.NewReader(seg[headerSize:]), &x, 0, nothing), len(seg))
+	stop := errors.New("stop")
+	if err := frames.ReadFrame(bytes.NewReader(seg[headerSize:]), whole.Index, 0, func(int, Record) error { return stop }); err != stop {
+		t.Fatalf("the caller's error came back as %v", err)
+	}
+}
+
+func TestMisuse(t *testing.T) {
+	t.Parallel()
+	for _, h := range []Header{{}, {First: 1, Engine: "seventeen letters"}, {First: 1, Engine: "a\x00b"}} {
+		if w, err := NewWriter(&memory{}, h); err == nil || w != nil {
+			t.Errorf("header %+v accepted", h)
+		}
+	}
+	w, err := NewWriter(&memory{}, Header{First: 1})
+	check(t, err)
+	message := &change.Message{Raw: []byte("x")}
+	refused := func(what string, err error) {
+		t.Helper()
+		if err == nil {
+			t.Errorf("%s accepted", what)
+		}
+	}
+	refused("a message outside a transaction", w.Write(message))
+	refused("a commit outside a transaction", w.Commit(message))
+	check(t, w.Rollback())
+	_, err = w.Close("")
+	refused("the close of an empty segment", err)
+	refused("an unknown kind", w.Begin(9))
+	check(t, w.Begin(change.TxnSource))
+	refused("a second begin", w.Begin(change.TxnSource))
+	check(t, w.Write(&change.Message{Touched: []change.Touch{{Op: change.OpMessage}}})) // a touch without a table
+	refused("a long id", w.Commit(&change.Message{XID: strings.Repeat("x", maxXID+1)}))
+	refused("a long position", w.Commit(&change.Message{Position: change.Position(strings.Repeat("x", maxPosition+1))}))
+	check(t, w.Commit(&change.Message{XID: strings.Repeat("x", maxXID), Position: change.Position(strings.Repeat("x", maxPosition))}))
+	_, err = w.Close(change.Position(strings.Repeat("x", maxPosition+1)))
+	refused("a long end", err)
+	_, err = w.Close("end")
+	check(t, err)
+	refused("a begin after the close", w.Begin(change.TxnSource))
+	_, err = w.Close("end")
+	refused("a second close", err)
+}
+
+// failing is an Output that fails from its nth call on.
+type failing struct {
+	memory
+	left int
+}
+
+var errFull = errors.New("no space left")
+
+func (f *failing) Write(p []byte) (int, error) {
+	if f.left--; f.left < 0 {
+		return 0, errFull
+	}
+	return f.memory.Write(p)
+}
+
+func (f *failing) Truncate(size int64) error {
+	if f.left--; f.left < 0 {
+		return errFull
+	}
+	return f.memory.Truncate(size)
+}
+
+// TestOutputFails demands that no error of the Output is forgotten: the Writer
+// says so again whatever is asked of it next.
+func TestOutputFails(t *testing.T) {
+	t.Parallel()
+	run := func(left int) (out *failing, closed error) {
+		out = &failing{left: left}
+		w, err := NewWriter(out, testHeader)
+		if err != nil {
+			return out, err
+		}
+		w.target = 64
+		for i := range 4 { // errors are ignored on purpose
+			_ = w.Begin(change.TxnSource)
+			for range 3 {
+				_ = w.Write(&change.Message{Raw: make([]byte, 50)})
+			}
+			if i == 2 {
+				_ = w.Rollback()
+			} else {
+				_ = w.Commit(&change.Message{})
+			}
+		}
+		_, err = w.Close("end")
+		return out, err
+	}
+	sound, err := run(1000)
+	check(t, err)
+	for n := range 1000 - sound.left {
+		if _, err := run(n); !errors.Is(err, errFull) {
+			t.Errorf("output fails at call %d: %v", n, err)
+		}
+	}
+}
