@@ -94,7 +94,7 @@ type parts struct {
 
 type part struct {
 	raw    []byte
-	stored []byte // instead of raw compressed
+	stored []byte // raw compressed; nil when raw has changed
 	size   uint32 // instead of len(raw)
 	flags  uint32
 }
@@ -113,7 +113,8 @@ func split(t testing.TB, seg []byte) *parts {
 			t.Fatal(err)
 		}
 		end := off + frameHeaderSize + int(h.stored)
-		raw, err := dec.DecodeAll(seg[off+frameHeaderSize:end], nil)
+		stored := seg[off+frameHeaderSize : end]
+		raw, err := dec.DecodeAll(stored, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +123,7 @@ func split(t testing.TB, seg []byte) *parts {
 			p.index = raw
 			return p
 		}
-		p.frames = append(p.frames, part{raw: raw, flags: h.flags})
+		p.frames = append(p.frames, part{raw: raw, stored: stored, flags: h.flags})
 	}
 }
 
@@ -196,7 +197,7 @@ func (p *parts) relocate() {
 }
 
 func encodeIndex(x *Index) []byte {
-	w := indexWriter{latest: x.Latest}
+	w := indexWriter{latest: x.Latest, first: 1}
 	if len(x.Txns) > 0 {
 		w.first = x.Txns[0].Seq
 	}

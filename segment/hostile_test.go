@@ -48,7 +48,7 @@ func TestHostile(t *testing.T) {
 		{"frame raw beyond the limit", usual, frame(1<<20, maxRaw+1, 0)},
 		{"frame of 1 GiB from 10 bytes", usual, frame(10, 1<<30, 0, make([]byte, 10)...)},
 		{"empty frame", usual, frame(0, 0, 0)},
-		{"index and definitions in one", usual, frame(10, 10, flagIndex|flagDefinitions)},
+		{"flags of index and definitions in one", usual, frame(10, 10, flagIndex|flagDefinitions)},
 		{"bomb that says it is small", usual, func(p *parts) { p.frames[0].stored, p.frames[0].size = zeros, 100 }},
 		{"bomb that says it is large", 80 << 20, func(p *parts) { p.frames[0].stored, p.frames[0].size = zeros, 64<<20 }},
 		{"bomb of many small ones", usual, func(p *parts) {
@@ -67,17 +67,20 @@ func TestHostile(t *testing.T) {
 			p.reindex(func(x *Index) { x.End = change.Position(strings.Repeat("x", maxPosition+1)) })
 		}},
 		{"index ids that multiply", maxNames + 200<<20, func(p *parts) {
-			p.reindex(func(x *Index) {
-				e := x.Txns[0]
-				e.Tables, e.Position, x.Txns, x.Tables = nil, "", nil, nil
-				x.Frames[0].Raw = maxRaw
-				e.XID = strings.Repeat("x", maxXID-2)
-				for i := range 400_000 { // 1 KiB each in memory, a few bytes in the file
-					e.Offset = i
-					e.XID = e.XID[:maxXID-2] + string(rune('a'+i%2))
-					x.Txns = append(x.Txns, e)
+			const txns = maxNames/maxPosition + 100 // 64 KiB each in memory, a few bytes in the file
+			b := append([]byte{0, 0, 1}, uvarints(100, maxRaw)...)
+			b = append(append(b, 0, 0), uvarints(1, txns)...)
+			for i := range uint64(txns) {
+				b = append(append(b, 1, 0), uvarints(i)...)
+				if b = append(b, 0, 0); i == 0 {
+					b = append(append(b, 0), uvarints(maxPosition)...)
+					b = append(b, strings.Repeat("x", maxPosition)...)
+				} else {
+					b = append(append(b, uvarints(maxPosition-1)...), 1, byte(i))
 				}
-			})
+				b = append(b, 0, 0, 0, 0)
+			}
+			p.index = b
 		}},
 		{"index table out of range", usual, func(p *parts) {
 			p.reindex(func(x *Index) { x.Tables = x.Tables[:1] })
