@@ -1,0 +1,151 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Setup is what a source database needs before its first capture: a publication whose tables can all be updated and
+// deleted from, and a role to read with. The replication slot is not made here: it is born with the first base, after
+// the publication, because a slot that remembers a time without its publication can never be read.
+type Setup struct {
+	// Publication is the name of the publication, at most 58 bytes.
+	Publication string
+	// Slot is the name of the capture's slot; Remove drops it.
+	Slot string
+	// Role is the role capture will log in as. Empty means that roles are not touched.
+	Role string
+	// Tables are the tables to record, each with its schema and quoted as in SQL: public.orders, "My"."Table".
+	// Empty means all tables, also future ones, which takes a superuser to set up.
+	Tables []string
+}
+
+// Statement is one step of a plan and the reason for it. SQL is empty where the reason is all there is to say.
+type Statement struct {
+	SQL string `json:"sql,omitempty"`
+	Why string `json:"why"`
+}
+
+// Script renders statements for review, and for psql.
+func Script(statements []Statement) string {
+	// A line break in a table's name must not end the comment it stands in.
+	breaks := strings.NewReplacer("\r\n", "\n-- ", "\n", "\n-- ", "\r", "\n-- ")
+	var b strings.Builder
+	for _, s := range statements {
+		fmt.Fprintf(&b, "-- %s\n", breaks.Replace(s.Why))
+		if s.SQL != "" {
+			fmt.Fprintf(&b, "%s;\n", s.SQL)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+
+// undoSuffix names the second publication, see undo.
+const undoSuffix = "_undo"
+
+func (s Setup) validate() error {
+	switch {
+	case s.Publication == "" || len(s.Publication) > 63-len(undoSuffix):
+		return fmt.Errorf("publication name %q: want 1 to %d bytes", s.Publication, 63-len(undoSuffix))
+	case !slotName.MatchString(s.Slot):
+		return fmt.Errorf("slot name %q: want 1 to 63 lower-case letters, digits and underscores", s.Slot)
+	case len(s.Role) > 63:
+		return fmt.Errorf("role name %q: want at most 63 bytes", s.Role)
+	case strings.ContainsRune(s.Publication+s.Role, 0):
+		return errors.New("a name holds a zero byte")
+	}
+	return nil
+}
+
+// Plan says what is missing, as statements in the order to run them; nothing when the database is ready. It changes
+// nothing. Running the statements, and planning again, gives nothing.
+func (s Setup) Plan(ctx context.Context, conn *pgx.Conn) ([]Statement, error) {
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	tables, err := resolveTables(ctx, conn, s.Tables)
+	if err != nil {
+		return nil, err
+	}
+	pub, err := readPublication(ctx, conn, s.Publication)
+	if err != nil {
+		return nil, err
+	}
+	if pub == nil {
+		slot, err := inspectSlot(ctx, conn, s.Slot)
+		if err != nil {
+			return nil, err
+		}
+		if slot != nil {
+			return nil, fmt.Errorf("slot %q exists but publication %q does not: the server could never read that slot's past; "+
+				"run txreel setup --remove --apply, then set up again and start a new epoch", s.Slot, s.Publication)
+		}
+	}
+	var plan []Statement
+	for _, part := range []func() ([]Statement, error){
+		func() ([]Statement, error) { return s.planRole(ctx, conn) },
+		func() ([]Statement, error) { return s.planIdentities(ctx, conn, tables) },
+		func() ([]Statement, error) { return s.planPublication(pub, tables) },
+	} {
+		more, err := part()
+		if err != nil {
+			return nil, err
+		}
+		plan = append(plan, more...)
+	}
+	return plan, nil
+}
+
+// publicationOptions publishes everything, as the tables that hold the rows: with the partition root's name a
+// TRUNCATE of one partition would vanish.
+const publicationOptions = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
+
+func (s Setup) planPublication(pub *publicationFacts, tables []tableName) ([]Statement, error) {
+	name := quoteIdent(s.Publication)
+	if pub == nil {
+		sql := "CREATE PUBLICATION " + name + " FOR ALL TABLES"
+		why := "Publish all tables, also future ones. It comes after the identity fixes, so that no UPDATE or DELETE fails for want " +
+			"of an identity, and before the slot, which could not be read otherwise. Only a superuser can."
+		if len(tables) > 0 {
+			sql = "CREATE PUBLICATION " + name + " FOR TABLE " + joinTables(tables)
+			why = "Publish the chosen tables, after their identity fixes and before the slot. Tables created later are not recorded."
+		}
+		return []Statement{{SQL: sql + " WITH (" + publicationOptions + ")", Why: why}}, nil
+	}
+	if pub.allTables != (len(tables) == 0) || pub.schemas > 0 || pub.filtered > 0 {
+		return nil, fmt.Errorf("publication %q exists and is not what setup would make (%s): choose another name with --publication, "+
+			"or drop it with txreel setup --remove --apply", s.Publication, pub.describe())
+	}
+	var plan []Statement
+	var missing []tableName
+	for _, t := range tables {
+		if !pub.tables[t.oid] {
+			missing = append(missing, t)
+		}
+	}
+	if len(missing) > 0 {
+		plan = append(plan, Statement{SQL: "ALTER PUBLICATION " + name + " ADD TABLE " + joinTables(missing),
+			Why: "Publish the tables that are not yet. If capture runs already, take a new base afterwards: what happened to them before is not in the record."})
+	}
+	if !pub.complete() {
+		plan = append(plan, Statement{SQL: "ALTER PUBLICATION " + name + " SET (" + publicationOptions + ")",
+			Why: "Publish every kind of change (" + pub.describe() + "). If capture runs already, start a new epoch afterwards: the record so far lacks some."})
+	}
+	return plan, nil
+}
+
+func joinTables(tables []tableName) string {
+	names := make([]string, len(tables))
+	for i, t := range tables {
+		names[i] = t.quoted()
+	}
+	return strings.Join(names, ", ")
+}

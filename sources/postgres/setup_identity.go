@@ -1,0 +1,150 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// boundLocks bounds the wait for a table's exclusive lock, during which every other session queues behind us.
+func boundLocks() Statement {
+	return Statement{SQL: "SET lock_timeout = '2s'",
+		Why: "ALTER TABLE needs each table to itself for a moment. Rather than make the application queue behind it, give up and try again."}
+}
+
+// planIdentities gives every table that will be published an identity, without which its UPDATEs and DELETEs would
+// fail from the moment it is, and first records what was there, so that Remove can put it back.
+func (s Setup) planIdentities(ctx context.Context, conn *pgx.Conn, tables []tableName) ([]Statement, error) {
+	keyless, err := keylessTables(ctx, conn, oids(tables))
+	if err != nil || len(keyless) == 0 {
+		return nil, err
+	}
+	record, err := readUndo(ctx, conn, s.undoName())
+	if err != nil {
+		return nil, err
+	}
+	var plan []Statement
+	if record == nil {
+		plan = append(plan, Statement{SQL: "CREATE PUBLICATION " + quoteIdent(s.undoName()) + " WITH (publish = '')",
+			Why: "A publication of nothing, whose comment remembers the identities changed below, so that setup --remove can put them back."})
+		record = &undo{}
+	}
+	for _, k := range keyless {
+		record.add(k)
+	}
+	plan = append(plan, Statement{SQL: "COMMENT ON PUBLICATION " + quoteIdent(s.undoName()) + " IS " + quoteLiteral(record.encode()),
+		Why: "Written before any table is changed."}, boundLocks())
+	for _, k := range keyless {
+		plan = append(plan, Statement{SQL: "ALTER TABLE " + k.quoted() + " REPLICA IDENTITY FULL", Why: k.why()})
+	}
+	return plan, nil
+}
+
+// why explains the fix, and the cheaper one where a unique index offers itself.
+func (k keylessTable) why() string {
+	reason := map[byte]string{
+		'd': "has no primary key that can identify a row",
+		'n': "has REPLICA IDENTITY NOTHING",
+		'i': "has lost the index that was its replica identity",
+	}[k.identity]
+	why := "Table " + k.quoted() + " " + reason + ": once it is published, UPDATE and DELETE on it would fail. FULL logs the whole old row."
+	if k.uniqueIndex != "" {
+		why += " Its unique index would do with less WAL, as long as nobody drops it: ALTER TABLE " + k.quoted() +
+			" REPLICA IDENTITY USING INDEX " + quoteIdent(k.uniqueIndex) + "."
+	}
+	return why
+}
+
+// undo is the record of identities that setup changed. It lives in the comment of a publication of its own, which
+// publishes nothing, because it must exist before the first table is changed and outlive the real publication, which
+// must not exist before the last one is changed back.
+type undo struct{ entries []undoEntry }
+
+type undoEntry struct {
+	schema, name string
+	was          byte // pg_class.relreplident: d, n, i
+}
+
+// undoHeader is the first line of the comment; a table a line follows. Names are quoted as Go does, in ASCII, which
+// keeps any byte the server's encoding may use.
+const undoHeader = "txreel setup 1: replica identities before setup (d default, n nothing, i index)"
+
+func (s Setup) undoName() string { return s.Publication + undoSuffix }
+
+func (u *undo) add(k keylessTable) {
+	for i, e := range u.entries {
+		if e.schema == k.schema && e.name == k.name {
+			u.entries[i].was = k.identity // changed back by somebody since
+			return
+		}
+	}
+	u.entries = append(u.entries, undoEntry{schema: k.schema, name: k.name, was: k.identity})
+}
+
+func (u *undo) encode() string {
+	var b strings.Builder
+	b.WriteString(undoHeader)
+	for _, e := range u.entries {
+		fmt.Fprintf(&b, "\n%c %s %s", e.was, strconv.QuoteToASCII(e.schema), strconv.QuoteToASCII(e.name))
+	}
+	return b.String()
+}
+
+var errUndo = errors.New("its comment is not one setup wrote")
+
+func decodeUndo(comment string) (*undo, error) {
+	u := &undo{}
+	if comment == "" { // made, and not yet written to
+		return u, nil
+	}
+	lines := strings.Split(comment, "\n")
+	if lines[0] != undoHeader {
+		return nil, errUndo
+	}
+	for _, line := range lines[1:] {
+		if len(line) < 2 || !strings.Contains("dni", line[:1]) || line[1] != ' ' {
+			return nil, errUndo
+		}
+		schema, rest, err := unquotePrefix(line[2:])
+		if err != nil {
+			return nil, errUndo
+		}
+		name, rest, err := unquotePrefix(strings.TrimPrefix(rest, " "))
+		if err != nil || rest != "" {
+			return nil, errUndo
+		}
+		u.entries = append(u.entries, undoEntry{schema: schema, name: name, was: line[0]})
+	}
+	return u, nil
+}
+
+func unquotePrefix(s string) (value, rest string, err error) {
+	q, err := strconv.QuotedPrefix(s)
+	if err != nil {
+		return "", "", err
+	}
+	value, err = strconv.Unquote(q)
+	return value, s[len(q):], err
+}
+
+// readUndo returns nil when there is no record.
+func readUndo(ctx context.Context, conn *pgx.Conn, name string) (*undo, error) {
+	var comment string
+	err := conn.QueryRow(ctx, `SELECT COALESCE(obj_description(oid, 'pg_publication'), '') FROM pg_publication WHERE pubname = $1::text`,
+		name).Scan(&comment)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read publication %q: %w", name, err)
+	}
+	u, err := decodeUndo(comment)
+	if err != nil {
+		return nil, fmt.Errorf("read publication %q: %w: drop it if it is yours", name, err)
+	}
+	return u, nil
+}

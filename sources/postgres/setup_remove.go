@@ -1,0 +1,149 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// PlanRemove says how to undo a setup: drop the slot, then the publication, then put the replica identities back that
+// setup changed. It changes nothing. It refuses while somebody reads the slot.
+func (s Setup) PlanRemove(ctx context.Context, conn *pgx.Conn) ([]Statement, error) {
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	var plan []Statement
+	slot, err := inspectSlot(ctx, conn, s.Slot)
+	if err != nil {
+		return nil, err
+	}
+	if slot != nil {
+		if err := s.mayDrop(ctx, conn, slot); err != nil {
+			return nil, err
+		}
+		plan = append(plan, Statement{SQL: "SELECT pg_catalog.pg_drop_replication_slot(" + quoteLiteral(s.Slot) + ")",
+			Why: "The server stops keeping WAL for us. What was not captured until now never will be."})
+	}
+	pub, err := readPublication(ctx, conn, s.Publication)
+	if err != nil {
+		return nil, err
+	}
+	if pub != nil {
+		plan = append(plan, Statement{SQL: "DROP PUBLICATION " + quoteIdent(s.Publication),
+			Why: "Before the identities go, so that no UPDATE or DELETE fails."})
+	}
+	record, err := readUndo(ctx, conn, s.undoName())
+	if err != nil {
+		return nil, err
+	}
+	if record != nil {
+		back, err := s.planUndo(ctx, conn, record)
+		if err != nil {
+			return nil, err
+		}
+		plan = append(append(plan, back...), Statement{SQL: "DROP PUBLICATION " + quoteIdent(s.undoName()),
+			Why: "The record of what setup changed, no longer needed."})
+	}
+	if s.Role != "" {
+		plan = append(plan, Statement{Why: "Role " + quoteIdent(s.Role) + " stays: other captures may use it. DROP ROLE removes it."})
+	}
+	return plan, nil
+}
+
+// mayDrop refuses a slot that is in use or was never ours.
+func (s Setup) mayDrop(ctx context.Context, conn *pgx.Conn, slot *slotFacts) error {
+	var db string
+	if err := conn.QueryRow(ctx, `SELECT current_database()::text`).Scan(&db); err != nil {
+		return fmt.Errorf("look at the database: %w", err)
+	}
+	switch {
+	case slot.user != "":
+		return fmt.Errorf("slot %q is in use by %s: stop that capture first", s.Slot, slot.user)
+	case slot.plugin != "pgoutput" || slot.database != db:
+		return fmt.Errorf("slot %q (plugin %q, database %q) is not a capture's slot of database %q: it stays", s.Slot, slot.plugin, slot.database, db)
+	}
+	return nil
+}
+
+// planUndo puts back each identity that is still as setup made it and that no other publication needs.
+func (s Setup) planUndo(ctx context.Context, conn *pgx.Conn, record *undo) ([]Statement, error) {
+	var plan []Statement
+	for _, e := range record.entries {
+		name := quoteIdent(e.schema, e.name)
+		sql := "ALTER TABLE " + name + " REPLICA IDENTITY DEFAULT"
+		why := "As it was before setup."
+		if e.was != 'd' {
+			sql = "ALTER TABLE " + name + " REPLICA IDENTITY NOTHING"
+		}
+		if e.was == 'i' {
+			why = "Before setup its identity was an index that had been dropped, which is the same as NOTHING."
+		}
+		identity, needed, err := s.identityNow(ctx, conn, e)
+		switch {
+		case err != nil:
+			return nil, err
+		case identity == "":
+			plan = append(plan, Statement{Why: "Table " + name + " is gone or has another name: nothing to put back."})
+		case identity != "f":
+			plan = append(plan, Statement{Why: "The identity of table " + name + " was changed since setup: it stays as it is."})
+		case needed != "":
+			plan = append(plan, Statement{Why: "Table " + name + " keeps REPLICA IDENTITY FULL, because publication " + quoteIdent(needed) +
+				" needs it. Later: " + sql})
+		default:
+			if len(plan) == 0 || plan[0] != boundLocks() {
+				plan = append([]Statement{boundLocks()}, plan...)
+			}
+			plan = append(plan, Statement{SQL: sql, Why: why})
+		}
+	}
+	return plan, nil
+}
+
+// identityNow returns a table's relreplident, empty if there is no such table, and a publication other than ours
+// under which its UPDATEs or DELETEs would fail without an identity.
+func (s Setup) identityNow(ctx context.Context, conn *pgx.Conn, e undoEntry) (identity, neededBy string, err error) {
+	bySchema := ""
+	if majorVersion(conn.PgConn()) >= 15 {
+		bySchema = `OR EXISTS (SELECT FROM pg_publication_namespace s JOIN pg_class x ON x.relnamespace = s.pnnspid
+			WHERE s.pnpubid = p.oid AND (x.oid = c.oid OR x.oid IN (SELECT pg_partition_ancestors(c.oid))))`
+	}
+	err = conn.QueryRow(ctx, `
+		SELECT c.relreplident::text, COALESCE((SELECT min(p.pubname::text) FROM pg_publication p
+			WHERE p.pubname <> $3::text AND (p.pubupdate OR p.pubdelete) AND (p.puballtables OR EXISTS (SELECT FROM pg_publication_rel r
+				WHERE r.prpubid = p.oid AND (r.prrelid = c.oid OR r.prrelid IN (SELECT pg_partition_ancestors(c.oid)))) `+bySchema+`)), '')
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind = 'r'`, e.schema, e.name, s.Publication).Scan(&identity, &neededBy)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("look at table %s: %w", quoteIdent(e.schema, e.name), err)
+	}
+	return identity, neededBy, nil
+}
+
+// Remove runs what PlanRemove says, reporting as Apply does, and then asks the server whether slot and publications are
+// gone: it returns nil only if they are.
+func (s Setup) Remove(ctx context.Context, conn *pgx.Conn, report func(Statement, error)) error {
+	plan, err := s.PlanRemove(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if err := execute(ctx, conn, plan, report); err != nil {
+		return err
+	}
+	var slots, publications int
+	err = conn.QueryRow(ctx, `
+		SELECT (SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1::text),
+		       (SELECT count(*) FROM pg_publication WHERE pubname IN ($2::text, $3::text))`,
+		s.Slot, s.Publication, s.undoName()).Scan(&slots, &publications)
+	if err != nil {
+		return fmt.Errorf("check that nothing is left: %w", err)
+	}
+	if slots+publications > 0 {
+		return fmt.Errorf("%d slots and %d publications are still there: somebody made them again; run setup --remove again", slots, publications)
+	}
+	return nil
+}
