@@ -1,0 +1,32 @@
+// Package capture moves transactions from a source into an archive and tells the
+// source what is durable.
+package capture
+
+import (
+	"context"
+	"errors"
+
+	"txreel/change"
+)
+
+// Source delivers the committed transactions of a database in commit order.
+type Source interface {
+	// Next returns the next message, valid until the next call. It returns a
+	// KindIdle message at least every quarter of a second while nothing else comes.
+	// After an error, which may wrap ErrGap, ErrOtherCapture or an unreachable
+	// source, only Close is of use; what it had delivered by then may be archived.
+	Next(ctx context.Context) (*change.Message, error)
+	// Ack tells the source that the archive holds everything up to position
+	// durably: it may forget it (Invariant 1). Positions never go backwards. Ack does
+	// not wait for the network.
+	Ack(position change.Position)
+}
+
+// Errors a Source reports, for callers that act on them.
+var (
+	// ErrGap means that transactions behind the archive's tail can no longer be
+	// had from the source: the record has a gap, and only a new epoch goes on.
+	ErrGap = errors.New("gap in the record")
+	// ErrOtherCapture means that somebody else is reading in our place.
+	ErrOtherCapture = errors.New("another capture is at work")
+)

@@ -1,0 +1,259 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"txreel/archive"
+	"txreel/change"
+)
+
+// Options tune Run. The zero value is sane.
+type Options struct {
+	Log zerolog.Logger
+	// FlushAge is how old a commit may get before its segment is shipped. Default 1 s.
+	FlushAge time.Duration
+	// FlushSize is the compressed size at which a segment is shipped. Default 8 MiB.
+	FlushSize int64
+	// Heartbeat is how long an idle source goes without a segment. Default 1 minute.
+	Heartbeat time.Duration
+	// Grace is how long Run goes on shipping what is whole once it was told to
+	// stop or the source has ended. Default 10 s.
+	Grace time.Duration
+	// Start opens an empty epoch with a heartbeat: the place, and the source's time,
+	// from which the record is unbroken.
+	Start *change.Message
+	// Status, if not nil, is kept up to date.
+	Status *Status
+	// Shipped, if not nil, is called after each segment became durable and was
+	// acknowledged, on Run's goroutine, in order.
+	Shipped func(*archive.Sealed)
+}
+
+func (o *Options) defaults() {
+	if o.FlushAge == 0 {
+		o.FlushAge = time.Second
+	}
+	if o.FlushSize == 0 {
+		o.FlushSize = 8 << 20
+	}
+	if o.Heartbeat == 0 {
+		o.Heartbeat = time.Minute
+	}
+	if o.Grace == 0 {
+		o.Grace = 10 * time.Second
+	}
+	if o.Status == nil {
+		o.Status = &Status{}
+	}
+}
+
+// fullFactor bounds, in FlushSizes, what is gathered while a store is slow: then
+// the source has to wait.
+const fullFactor = 4
+
+// Run moves transactions from src, opened at w's tail, into the archive until ctx
+// ends or something fails. It never recovers by itself: the caller opens everything
+// anew and calls Run again, the same way after every failure (Invariant 2). What is
+// whole when it stops is still shipped, within Grace. It returns ctx's error when
+// ctx ended, and closes neither src nor w.
+func Run(ctx context.Context, src Source, w *archive.Writer, o Options) error {
+	o.defaults()
+	// Uploads outlive ctx by the grace period.
+	upload, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r := &run{src: src, w: w, o: o, ship: make(chan *archive.Sealed, 1), shipped: make(chan error, 1)}
+	done := make(chan struct{})
+	go func() { // joined below
+		defer close(done)
+		r.uploader(upload)
+	}()
+	err := r.loop(ctx)
+	stop := time.AfterFunc(o.Grace, cancel)
+	err = r.finish(err)
+	close(r.ship)
+	<-done
+	stop.Stop()
+	cancel()
+	return err
+}
+
+type run struct {
+	src Source
+	w   *archive.Writer
+	o   Options
+
+	ship    chan *archive.Sealed // to the uploader
+	shipped chan error           // from the uploader, one for each
+	flight  *archive.Sealed      // handed to the uploader, no answer yet
+	sentAt  time.Time
+	end     change.Position // of the last commit in the segment being filled
+	since   time.Time       // when the first of its commits arrived
+	last    time.Time       // when the last segment was sealed
+}
+
+// uploader ships one segment after the other. Rollups come after the answer: they
+// are derived data, and no acknowledgement waits for them.
+func (r *run) uploader(ctx context.Context) {
+	for s := range r.ship {
+		err := r.w.Ship(ctx, s)
+		r.shipped <- err
+		if err != nil {
+			continue
+		}
+		if err := r.w.RollUp(ctx, s); err != nil {
+			r.o.Log.Warn().Err(err).Msg("rollup not written; readers will take longer")
+		}
+	}
+}
+
+func (r *run) loop(ctx context.Context) error {
+	r.last = time.Now()
+	if start := r.o.Start; start != nil && r.w.Tail().Seq == 0 {
+		if err := r.w.Heartbeat(start.Position, start.CommitTime); err != nil {
+			return err
+		}
+		r.end = start.Position
+		if err := r.seal(); err != nil {
+			return err
+		}
+	}
+	for {
+		m, err := r.src.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if err := r.w.Append(m); err != nil {
+			return err
+		}
+		switch m.Kind {
+		case change.KindCommit:
+			err = r.committed(m)
+		case change.KindIdle:
+			err = r.idle(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// committed decides whether the segment ends with the commit m.
+func (r *run) committed(m *change.Message) error {
+	r.end = m.Position
+	now := time.Now()
+	if r.w.Txns() == 1 {
+		r.since = now
+	}
+	if err := r.poll(); err != nil {
+		return err
+	}
+	size := r.w.Size()
+	if size < r.o.FlushSize && now.Sub(r.since) < r.o.FlushAge {
+		return nil
+	}
+	if r.flight != nil {
+		if size < fullFactor*r.o.FlushSize {
+			return nil // let it fill while the one before it is on its way
+		}
+		if err := r.wait(); err != nil {
+			return err
+		}
+	}
+	return r.seal()
+}
+
+// idle ships what has become old, or a heartbeat when there is nothing.
+func (r *run) idle(m *change.Message) error {
+	if err := r.poll(); err != nil || r.flight != nil || r.w.Open() {
+		return err
+	}
+	now := time.Now()
+	if r.w.Txns() > 0 {
+		if now.Sub(r.since) < r.o.FlushAge {
+			return nil
+		}
+		return r.seal()
+	}
+	r.o.Status.idle(now)
+	// The source may forget what the archive never saw only once the archive says
+	// that there was nothing to see (Invariant 1).
+	if m.Position == "" || now.Sub(r.last) < r.o.Heartbeat {
+		return nil
+	}
+	if err := r.w.Heartbeat(m.Position, m.CommitTime); err != nil {
+		return err
+	}
+	r.end = m.Position
+	return r.seal()
+}
+
+// seal hands the segment to the uploader, which must be free.
+func (r *run) seal() error {
+	s, err := r.w.Seal(r.end)
+	if err != nil {
+		return err
+	}
+	r.last = time.Now()
+	r.flight, r.sentAt = s, r.last
+	r.ship <- s
+	return nil
+}
+
+// poll looks whether the segment on its way has arrived.
+func (r *run) poll() error {
+	if r.flight == nil {
+		return nil
+	}
+	select {
+	case err := <-r.shipped:
+		return r.landed(err)
+	default:
+		return nil
+	}
+}
+
+// wait waits until nothing is on its way.
+func (r *run) wait() error {
+	if r.flight == nil {
+		return nil
+	}
+	return r.landed(<-r.shipped)
+}
+
+// landed acknowledges a segment that has arrived.
+func (r *run) landed(err error) error {
+	s := r.flight
+	r.flight = nil
+	r.w.Release(s)
+	if err != nil {
+		return err
+	}
+	// Invariant 1: the only acknowledgement there is, of what Ship said is durable.
+	r.src.Ack(s.End)
+	took := time.Since(r.sentAt)
+	r.o.Status.durable(s, time.Now())
+	r.o.Log.Info().Str("seq", s.Last.String()).Str("position", string(s.End)).
+		Int("transactions", int(s.Last-s.First+1)).Int64("bytes", s.Size).Dur("took", took).Msg("segment")
+	if r.o.Shipped != nil {
+		r.o.Shipped(s)
+	}
+	return nil
+}
+
+// finish ships what is whole after the loop ended with cause. An error of the store
+// matters more than the end of the source; a stop that went well is ctx's error.
+func (r *run) finish(cause error) error {
+	err := r.wait()
+	if err == nil && r.w.Txns() > 0 && !errors.Is(cause, archive.ErrOtherWriter) {
+		if err = r.seal(); err == nil {
+			err = r.wait()
+		}
+	}
+	if err != nil && !errors.Is(cause, err) {
+		return errors.Join(err, cause)
+	}
+	return cause
+}

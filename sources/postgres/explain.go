@@ -1,0 +1,83 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"txreel/capture"
+)
+
+// wrapSQL names what was being done in an error of an established session, and
+// tells a server that goes away from one that refuses.
+func wrapSQL(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if goesAway(err) {
+		return fmt.Errorf("%s: %w: %w", doing, ErrUnreachable, err)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// goesAway reports whether err means that the connection is gone or will be, and
+// not that a statement was refused.
+func goesAway(err error) bool {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		switch pgErr.Code {
+		case "57P01", "57P02", "57P03", "57P05": // shutdown, crash, cannot connect now, idle timeout
+			return true
+		}
+		return false
+	}
+	return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// explainStream turns an error of the replication connection into one that says
+// what it means for the record.
+func explainStream(err error) error {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) {
+		return wrapSQL("stream from the source", err)
+	}
+	switch pgErr.Code {
+	case "42704": // undefined_object
+		return fmt.Errorf("%w: the source cannot decode what came before its publication existed (%s): run `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, pgErr.Message)
+	case "55000": // object_not_in_prerequisite_state
+		return fmt.Errorf("%w: the source cannot read the slot any more (%s): run capture with --new-epoch to go on behind the gap", capture.ErrGap, pgErr.Message)
+	case "58P01": // a WAL segment has been removed
+		return fmt.Errorf("%w: the source has removed log that was not recorded (%s): run capture with --new-epoch to go on behind the gap", capture.ErrGap, pgErr.Message)
+	}
+	return wrapSQL("stream from the source", err)
+}
+
+// explainSlot says what stands in the way of a new slot.
+func explainSlot(name string, err error) error {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		switch pgErr.Code {
+		case "55P03": // lock_not_available
+			return fmt.Errorf("create slot %q: a write transaction is still running, or prepared and forgotten: look at pg_stat_activity (backend_xid is not null) and pg_prepared_xacts, end it, and try again", name)
+		case "53400": // configuration_limit_exceeded
+			return fmt.Errorf("create slot %q: no slot is free: ALTER SYSTEM SET max_replication_slots to a larger value and restart the server", name)
+		case "42501":
+			return fmt.Errorf("create slot %q: the role may not replicate: ALTER ROLE … REPLICATION (`txreel setup` prints it)", name)
+		case "55000":
+			return fmt.Errorf("create slot %q: %s: ALTER SYSTEM SET wal_level = logical and restart the server", name, pgErr.Message)
+		case "42710":
+			return fmt.Errorf("create slot %q: it exists already", name)
+		}
+	}
+	return wrapSQL(fmt.Sprintf("create slot %q", name), err)
+}
+
+// closeConn ends a connection politely, within a second.
+func closeConn(conn *pgconn.PgConn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx)
+}

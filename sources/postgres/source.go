@@ -1,0 +1,238 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"txreel/capture"
+	"txreel/change"
+	"txreel/sources/postgres/lsn"
+)
+
+// SourceOptions says what to stream.
+type SourceOptions struct {
+	URL         string
+	Slot        string
+	Publication string
+	// Tail is where the archive's record ends; the stream begins there. Empty is
+	// allowed while the record is empty: the slot's own position counts then.
+	Tail change.Position
+	// BusyWait is how long a slot that another process holds is waited for; the
+	// walsender of a capture that died lingers a moment. Zero means 10 s.
+	BusyWait time.Duration
+}
+
+const (
+	defaultBusyWait = 10 * time.Second
+	// idleTick is the longest Next stays silent.
+	idleTick = 200 * time.Millisecond
+	// statusInterval is how often the server is told our position and asked for
+	// its own, also while nobody calls Next: well within a third of the
+	// default wal_sender_timeout of 60 s, which facts of slow stores demand.
+	statusInterval = 10 * time.Second
+	// silenceLimit is how long a server that was asked may stay silent.
+	silenceLimit = 45 * time.Second
+	// stopGrace is how long a source that shuts down is read on, so that what is
+	// sealed can still be acknowledged, before its walsender is let go.
+	stopGrace = 1500 * time.Millisecond
+)
+
+// Source streams a slot. Next is for one goroutine; Ack and Health may be called
+// from any. It implements capture.Source.
+type Source struct {
+	opts     SourceOptions
+	start    lsn.LSN // transactions that commit before it are in the archive
+	conn     *pgconn.PgConn
+	control  *pgx.Conn
+	pubOID   uint32
+	batches  chan *batch // closed by the reader
+	free     chan *batch
+	nudge    chan struct{} // asks the status writer to write now
+	acked    atomic.Uint64
+	heard    atomic.Int64 // when the server last said something, µs
+	waiting  atomic.Bool  // the reader waits for the server, and not for Next
+	health   atomic.Pointer[Health]
+	cancel   context.CancelFunc
+	joined   sync.WaitGroup
+	failOnce sync.Once
+	failure  error         // set before failed is closed
+	failed   chan struct{} // closed by the first failure
+
+	parser parser
+	cur    *batch
+	at     int
+	timer  *time.Timer
+}
+
+// Health is what the server says of the slot, at most a few seconds old.
+type Health struct {
+	At            time.Time
+	RetainedBytes int64 // WAL the slot holds back
+	LimitBytes    int64 // max_slot_wal_keep_size; negative means no limit
+	WALStatus     string
+}
+
+// Open checks that the slot continues where the archive ends, and starts to
+// stream. It returns an error wrapping capture.ErrGap when it does not,
+// capture.ErrOtherCapture when somebody else reads the slot, and ErrUnreachable when
+// waiting may help.
+func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
+	s := &Source{
+		opts: opts, batches: make(chan *batch, batchesAhead), free: make(chan *batch, batchesAhead+2),
+		nudge: make(chan struct{}, 1), failed: make(chan struct{}), timer: time.NewTimer(idleTick),
+	}
+	defer func() {
+		if err != nil {
+			s.closeConns()
+		}
+	}()
+	if s.control, err = Connect(ctx, opts.URL); err != nil {
+		return nil, err
+	}
+	if err := s.check(ctx); err != nil {
+		return nil, err
+	}
+	cfg, err := connConfig(opts.URL, "txreel", true)
+	if err != nil {
+		return nil, err
+	}
+	in := bufferReads(cfg)
+	if s.conn, err = dial(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	s.acked.Store(uint64(s.start))
+	s.heard.Store(time.Now().UnixMicro())
+	run, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	for range cap(s.free) {
+		s.free <- &batch{}
+	}
+	s.joined.Go(func() { s.read(run, in.reader) }) // all three joined by Close
+	s.joined.Go(func() { s.writeStatus(run) })
+	s.joined.Go(func() { s.watch(run) })
+	return s, nil
+}
+
+// check compares slot and publication with what the archive expects, and learns
+// where 32-bit transaction ids stand.
+func (s *Source) check(ctx context.Context) error {
+	slot, err := readSlotState(ctx, s.control, s.opts.Slot)
+	if err != nil {
+		return err
+	}
+	if s.start, err = slot.continues(s.opts); err != nil {
+		return err
+	}
+	if s.pubOID, err = publicationOID(ctx, s.control, s.opts.Publication); err != nil {
+		return err
+	}
+	if s.pubOID == 0 {
+		return fmt.Errorf("%w: publication %q does not exist in the source; if it was dropped, changes made since then cannot be decoded: run `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, s.opts.Publication)
+	}
+	s.parser.start = s.start
+	return wrapSQL("read the transaction id horizon", s.control.QueryRow(ctx,
+		`select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint`).Scan(&s.parser.xid))
+}
+
+// begin starts the stream, waiting a while for a slot that is in use.
+func (s *Source) begin(ctx context.Context) error {
+	wait := s.opts.BusyWait
+	if wait == 0 {
+		wait = defaultBusyWait
+	}
+	deadline := time.Now().Add(wait)
+	for {
+		// Both positions are given: 0/0 would mean "wherever the slot stands", and
+		// the server raises a start below the slot's silently (facts of
+		// START_REPLICATION), which check has excluded.
+		err := pglogrepl.StartReplication(ctx, s.conn, s.opts.Slot, pglogrepl.LSN(s.start), pglogrepl.StartReplicationOptions{
+			Mode: pglogrepl.LogicalReplication,
+			PluginArgs: []string{
+				"proto_version '1'",
+				"publication_names " + quoteLiteral(quoteIdent(s.opts.Publication)),
+				"messages 'true'",
+			},
+		})
+		var pgErr *pgconn.PgError
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &pgErr) && pgErr.Code == "55006": // object_in_use
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%w: slot %q is read by another connection (%s): stop the other capture, or give this one a slot and an archive of its own", capture.ErrOtherCapture, s.opts.Slot, pgErr.Message)
+			}
+		default:
+			return explainStream(err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+// Ack implements capture.Source. The position reaches the server at once, or with
+// the next status when the connection is slow.
+func (s *Source) Ack(position change.Position) {
+	at, err := lsn.FromPosition(position)
+	if err != nil {
+		s.fail(fmt.Errorf("acknowledge: %w", err))
+		return
+	}
+	if uint64(at) > s.acked.Load() {
+		s.acked.Store(uint64(at))
+	}
+	select {
+	case s.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// Health returns what is known of the slot; nil before the first look.
+func (s *Source) Health() *Health { return s.health.Load() }
+
+// fail ends the stream with err, the first one given. Closing the socket frees the
+// reader and the server's walsender alike.
+func (s *Source) fail(err error) {
+	s.failOnce.Do(func() {
+		s.failure = err
+		close(s.failed)
+		if s.conn != nil {
+			_ = s.conn.Conn().Close() // what counts is that it is closed
+		}
+	})
+}
+
+// Close stops the stream and waits for everything it started. The slot stays.
+func (s *Source) Close() {
+	s.fail(errors.New("source closed"))
+	s.cancel()
+	for range s.batches { // free a reader that waits for Next
+	}
+	s.joined.Wait()
+	s.closeConns()
+	s.timer.Stop()
+}
+
+func (s *Source) closeConns() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if s.conn != nil {
+		_ = s.conn.Conn().Close()
+	}
+	if s.control != nil {
+		_ = s.control.Close(ctx)
+	}
+}

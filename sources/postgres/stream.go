@@ -1,0 +1,338 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+
+	"txreel/change"
+	"txreel/sources/postgres/lsn"
+	"txreel/sources/postgres/pgoutput"
+)
+
+// Next implements capture.Source.
+func (s *Source) Next(ctx context.Context) (*change.Message, error) {
+	for {
+		if m := s.parser.queued(); m != nil {
+			return m, nil
+		}
+		if s.cur != nil && s.at < len(s.cur.items) {
+			m, err := s.item()
+			if err != nil {
+				s.fail(err)
+				return nil, err
+			}
+			if m != nil {
+				return m, nil
+			}
+			continue
+		}
+		if s.cur != nil {
+			s.recycle()
+		}
+		select { // without a look at the clock while the stream flows
+		case b, ok := <-s.batches:
+			if !ok {
+				return nil, s.ended(ctx)
+			}
+			s.cur, s.at = b, 0
+			continue
+		default:
+		}
+		s.timer.Reset(idleTick)
+		select {
+		case b, ok := <-s.batches:
+			if !ok {
+				return nil, s.ended(ctx)
+			}
+			s.cur, s.at = b, 0
+		case <-s.timer.C:
+			return s.parser.idle(), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// item reads the next message of the current batch; nil means that there is
+// nothing to report of it.
+func (s *Source) item() (*change.Message, error) {
+	it := &s.cur.items[s.at]
+	start := 0
+	if s.at > 0 {
+		start = s.cur.items[s.at-1].end
+	}
+	s.at++
+	if it.keepalive {
+		return s.parser.keepalive(it.walEnd, it.time), nil
+	}
+	return s.parser.message(s.cur.data[start:it.end:it.end])
+}
+
+func (s *Source) recycle() {
+	if cap(s.cur.data) > keepBatch {
+		s.cur.data = nil
+	}
+	s.cur.data, s.cur.items = s.cur.data[:0], s.cur.items[:0]
+	s.free <- s.cur
+	s.cur = nil
+}
+
+// ended returns why the stream ended.
+func (s *Source) ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	<-s.failed
+	return s.failure
+}
+
+// parser turns pgoutput messages into those of the record. It walks them only as
+// far as the index needs; values are not looked at (Invariant 5).
+type parser struct {
+	start     lsn.LSN // transactions that commit before it are in the archive
+	xid       uint64  // the 64-bit transaction id met last
+	relations map[uint32]*relation
+	lastID    uint32
+	last      *relation
+	types     [][]byte // Type messages since the last Relation message
+
+	open bool // inside a transaction
+	skip bool // the open transaction is in the archive already
+	end  lsn.LSN
+	time change.Time // of the last keepalive
+
+	msg     change.Message
+	defs    []*change.Definition
+	touched []change.Touch
+	ids     []uint32
+	queue   []change.Message // rest of a message that becomes a transaction of its own
+	// Strays counts messages that announce nothing in protocol 1.
+	Strays uint64
+}
+
+// relation is a table as its last Relation message described it.
+type relation struct {
+	def   *change.Definition
+	table *change.Table
+}
+
+func (p *parser) queued() *change.Message {
+	if len(p.queue) == 0 {
+		return nil
+	}
+	p.msg, p.queue = p.queue[0], p.queue[1:]
+	return &p.msg
+}
+
+// keepalive remembers how far the server has sent everything.
+func (p *parser) keepalive(walEnd lsn.LSN, at change.Time) *change.Message {
+	if !p.open && walEnd > p.end {
+		p.end, p.time = walEnd, at
+	}
+	if p.open {
+		return nil
+	}
+	return p.idle()
+}
+
+func (p *parser) idle() *change.Message {
+	p.msg = change.Message{Kind: change.KindIdle}
+	if !p.open && p.end > 0 {
+		p.msg.Position, p.msg.CommitTime = p.end.Position(), p.time
+	}
+	return &p.msg
+}
+
+// message reads one pgoutput message.
+func (p *parser) message(m []byte) (*change.Message, error) {
+	if len(m) == 0 {
+		return nil, fmt.Errorf("empty message in the stream")
+	}
+	p.defs, p.touched = p.defs[:0], p.touched[:0]
+	kind := change.KindData
+	switch m[0] {
+	case pgoutput.TagInsert, pgoutput.TagUpdate, pgoutput.TagDelete:
+		if p.skip {
+			return nil, nil
+		}
+		id, err := pgoutput.RelationID(m)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.touch(id, rowOp(m[0])); err != nil {
+			return nil, err
+		}
+	case pgoutput.TagBegin:
+		return p.begin(m)
+	case pgoutput.TagCommit:
+		return p.commit(m)
+	case pgoutput.TagType:
+		p.types = append(p.types, bytes.Clone(m))
+		return nil, nil
+	case pgoutput.TagRelation:
+		return nil, p.relation(m)
+	case pgoutput.TagTruncate:
+		ids, err := pgoutput.TruncateIDs(m, p.ids[:0])
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			if err := p.touch(id, change.OpTruncate); err != nil {
+				return nil, err
+			}
+		}
+		p.ids = ids
+	case pgoutput.TagMessage:
+		if !p.open {
+			return p.standalone(m)
+		}
+	}
+	switch {
+	case p.skip:
+		return nil, nil
+	case !p.open:
+		// PostgreSQL 18 sends a stray stream abort outside any stream; like anything
+		// else between transactions it announces nothing that was committed.
+		p.Strays++
+		return nil, nil
+	}
+	p.msg = change.Message{Kind: kind, Raw: m, Defs: p.defs, Touched: p.touched}
+	return &p.msg, nil
+}
+
+func rowOp(tag byte) change.Op {
+	switch tag {
+	case pgoutput.TagInsert:
+		return change.OpInsert
+	case pgoutput.TagUpdate:
+		return change.OpUpdate
+	}
+	return change.OpDelete
+}
+
+// touch notes for the index what the message does to a relation.
+func (p *parser) touch(id uint32, op change.Op) error {
+	r := p.last
+	if r == nil || id != p.lastID {
+		if r = p.relations[id]; r == nil {
+			return fmt.Errorf("row of relation %d before any description of it", id)
+		}
+		p.last, p.lastID = r, id
+	}
+	p.defs = append(p.defs, r.def)
+	p.touched = append(p.touched, change.Touch{Table: r.table, Op: op, Rows: 1})
+	return nil
+}
+
+// relation remembers a description; it reaches the record with the first row that
+// needs it. The server repeats descriptions: one that says the same again stays the
+// same Definition.
+func (p *parser) relation(m []byte) error {
+	r, err := pgoutput.ParseRelation(m)
+	if err != nil {
+		return err
+	}
+	msgs := append(p.types, bytes.Clone(m))
+	p.types, p.last = nil, nil
+	if old := p.relations[r.ID]; old != nil && equalMessages(old.def.Messages, msgs) {
+		return nil
+	}
+	if p.relations == nil {
+		p.relations = make(map[uint32]*relation)
+	}
+	p.relations[r.ID] = &relation{
+		def:   &change.Definition{Messages: msgs},
+		table: &change.Table{Schema: r.Schema, Name: r.Name, Version: r.Version()},
+	}
+	return nil
+}
+
+func equalMessages(a, b [][]byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !bytes.Equal(a[i], b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *parser) begin(m []byte) (*change.Message, error) {
+	b, err := pgoutput.ParseBegin(m)
+	if err != nil {
+		return nil, err
+	}
+	if p.open {
+		return nil, fmt.Errorf("transaction %d begins inside another", b.XID)
+	}
+	p.open = true
+	// A commit record that starts before the archive's tail ends before or at it: the
+	// server sends again what it does not know to be confirmed. One that starts at
+	// the tail is new: positions are ends, and ends may equal starts.
+	if p.skip = lsn.LSN(b.FinalLSN) < p.start; p.skip {
+		return nil, nil
+	}
+	p.xid = fullXID(p.xid, b.XID)
+	p.msg = change.Message{Kind: change.KindBegin, Raw: m}
+	return &p.msg, nil
+}
+
+// fullXID completes a 32-bit transaction id by the 64-bit one met before it: of the
+// candidates, the nearest. Ids that are decoded one after the other are
+// never 2^31 apart: the slot's catalog_xmin keeps the server from that.
+func fullXID(near uint64, xid uint32) uint64 {
+	full := near&^uint64(1<<32-1) | uint64(xid)
+	switch {
+	case full > near+1<<31 && full >= 1<<32:
+		return full - 1<<32
+	case full+1<<31 < near:
+		return full + 1<<32
+	}
+	return full
+}
+
+func (p *parser) commit(m []byte) (*change.Message, error) {
+	c, err := pgoutput.ParseCommit(m)
+	if err != nil {
+		return nil, err
+	}
+	if !p.open {
+		return nil, fmt.Errorf("commit at %s outside a transaction", lsn.LSN(c.CommitLSN))
+	}
+	p.open = false
+	if p.skip {
+		p.skip = false
+		return nil, nil
+	}
+	end := lsn.LSN(c.EndLSN)
+	p.end, p.time = max(p.end, end), c.CommitTime
+	p.msg = change.Message{
+		Kind: change.KindCommit, Raw: m,
+		XID: strconv.FormatUint(p.xid, 10), Position: end.Position(), CommitTime: c.CommitTime,
+	}
+	return &p.msg, nil
+}
+
+// standalone makes a transaction of its own of a message that was written outside
+// any. Its position lies inside its own log record: the server will not send it
+// again from there, and skips nothing behind it.
+func (p *parser) standalone(m []byte) (*change.Message, error) {
+	l, err := pgoutput.ParseLogicalMessage(m)
+	if err != nil {
+		return nil, err
+	}
+	end := lsn.LSN(l.LSN) + 1
+	if end <= p.start {
+		return nil, nil
+	}
+	p.end = max(p.end, end)
+	p.queue = append(p.queue[:0],
+		change.Message{Kind: change.KindBegin},
+		change.Message{Kind: change.KindData, Raw: m},
+		change.Message{Kind: change.KindCommit, Position: end.Position(), CommitTime: p.time})
+	return p.queued(), nil
+}
