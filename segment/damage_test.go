@@ -171,6 +171,29 @@ func TestMisuse(t *testing.T) {
 	refused("a second close", err)
 }
 
+func TestFull(t *testing.T) {
+	t.Parallel()
+	w, err := NewWriter(discard{}, Header{First: 1})
+	check(t, err)
+	for !w.Full() {
+		check(t, w.Begin(change.TxnHeartbeat))
+		check(t, w.Commit(&change.Message{Position: change.Position(strings.Repeat("x", maxPosition))}))
+	}
+	if n := w.Txns() * maxPosition; n < maxNames/2 || n > maxNames/2+maxPosition {
+		t.Errorf("full after %d bytes of positions", n)
+	}
+	var last error
+	for last == nil {
+		check(t, w.Begin(change.TxnHeartbeat))
+		last = w.Commit(&change.Message{Position: change.Position(strings.Repeat("x", maxPosition))})
+	}
+	if n := w.Txns() * maxPosition; n > maxNames {
+		t.Errorf("%d bytes of positions accepted", n)
+	}
+	_, err = w.Close("end") // of what came before
+	check(t, err)
+}
+
 // failing is an Output that fails from its nth call on.
 type failing struct {
 	memory

@@ -51,7 +51,7 @@ const (
 	maxPosition = 1 << 16
 	// maxNames bounds the ids and positions of a segment together: the index stores
 	// what they share with their neighbours once, a reader's memory holds them whole.
-	maxNames = 1 << 28
+	maxNames = 1 << 27
 	// maxRatio bounds how many bytes one stored byte may decompress to. No Zstandard
 	// frame exceeds it: its densest block takes 4 bytes for 128 KiB.
 	maxRatio = 1 << 15

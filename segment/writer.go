@@ -144,6 +144,12 @@ func (w *Writer) Size() int64 { return w.off }
 // Txns returns the number of transactions that are whole.
 func (w *Writer) Txns() int { return w.index.txns }
 
+// Full reports that the segment comes near a limit of the format and should be
+// closed before another transaction begins, whatever its size.
+func (w *Writer) Full() bool {
+	return w.index.names > maxNames/2 || len(w.index.body) > maxIndex/2
+}
+
 // Open reports whether a transaction has begun and not ended.
 func (w *Writer) Open() bool { return w.open }
 
