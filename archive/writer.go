@@ -30,6 +30,7 @@ type Writer struct {
 	tail    Tail // what the last sealed segment ends with
 	buf     *spill.Buffer
 	free    []*spill.Buffer
+	shipped change.Seq // last transaction shipped; touched by Ship only
 	rollups *roller
 }
 
@@ -45,7 +46,7 @@ func (a *Archive) NewWriter(ctx context.Context, epoch uint64, spillDir string) 
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{archive: a, tail: tail, rollups: rollups}
+	w := &Writer{archive: a, tail: tail, shipped: tail.Seq, rollups: rollups}
 	for range 2 { // one fills while the other is shipped
 		w.free = append(w.free, spill.New(spillDir, spillLimit))
 	}
@@ -141,6 +142,10 @@ func (w *Writer) Seal(end change.Position) (*Sealed, error) {
 // shipped in the order they were sealed, one at a time. After an error the Writer is
 // of no more use: open a new one, which reads the tail again.
 func (w *Writer) Ship(ctx context.Context, s *Sealed) error {
+	// Invariant 4: no segment follows one that is not held, so a failure is final.
+	if s.First != w.shipped+1 {
+		return fmt.Errorf("ship %s: the segment before it, which ends with %s, was not shipped", s.Key, s.First-1)
+	}
 	err := w.archive.Store.Create(ctx, s.Key, s.buf, s.Size)
 	if errors.Is(err, fs.ErrExist) {
 		err = w.sameObject(ctx, s)
@@ -148,6 +153,7 @@ func (w *Writer) Ship(ctx context.Context, s *Sealed) error {
 	if err != nil {
 		return fmt.Errorf("ship %s: %w", s.Key, err)
 	}
+	w.shipped = s.Last
 	return nil
 }
 

@@ -92,6 +92,7 @@ type run struct {
 	end     change.Position // of the last commit in the segment being filled
 	since   time.Time       // when the first of its commits arrived
 	last    time.Time       // when the last segment was sealed
+	failed  bool            // a segment did not arrive: nothing may follow it
 }
 
 // uploader ships one segment after the other. Rollups come after the answer: they
@@ -229,6 +230,7 @@ func (r *run) landed(err error) error {
 	r.flight = nil
 	r.w.Release(s)
 	if err != nil {
+		r.failed = true
 		return err
 	}
 	// Invariant 1: the only acknowledgement there is, of what Ship said is durable.
@@ -247,7 +249,7 @@ func (r *run) landed(err error) error {
 // matters more than the end of the source; a stop that went well is ctx's error.
 func (r *run) finish(cause error) error {
 	err := r.wait()
-	if err == nil && r.w.Txns() > 0 && !errors.Is(cause, archive.ErrOtherWriter) {
+	if err == nil && !r.failed && r.w.Txns() > 0 {
 		if err = r.seal(); err == nil {
 			err = r.wait()
 		}
