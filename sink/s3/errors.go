@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 
@@ -50,8 +51,6 @@ func passing(err error) bool {
 	var (
 		resp   minio.ErrorResponse
 		ours   *bodyError
-		record tls.RecordHeaderError
-		cert   *tls.CertificateVerificationError
 		strict *protocolError
 	)
 	switch {
@@ -59,10 +58,15 @@ func passing(err error) bool {
 		return false
 	case errors.As(err, &resp):
 		return passingCode(resp)
-	case errors.As(err, &record), errors.As(err, &cert), plainHTTP(err):
-		return false
 	}
-	return true // the network's
+	return !isTLS(err) // the network's
+}
+
+// isTLS reports whether the two sides do not agree on TLS.
+func isTLS(err error) bool {
+	var record tls.RecordHeaderError
+	var cert *tls.CertificateVerificationError
+	return errors.As(err, &record) || errors.As(err, &cert) || plainHTTP(err)
 }
 
 func passingCode(resp minio.ErrorResponse) bool {
@@ -112,8 +116,10 @@ func (s *Store) explain(doing string, err error) error {
 		case resp.Code == minio.NoSuchKey:
 			return fmt.Errorf("%s: %w", doing, fs.ErrNotExist)
 		}
-	} else {
+	} else if passing(err) || isTLS(err) {
 		why = s.adviseNetwork(err)
+	} else {
+		why = err.Error()
 	}
 	if passing(err) || errors.Is(err, errUploadGone) {
 		causes = append(causes, archive.ErrUnreachable)
@@ -125,7 +131,7 @@ func (s *Store) explain(doing string, err error) error {
 func (s *Store) adviseCode(resp minio.ErrorResponse) string {
 	advice := ""
 	switch resp.Code {
-	case "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken":
+	case "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "XAdminUserNotFound": // the last is VersityGW's
 		advice = "the service does not know this access key; check AWS_ACCESS_KEY_ID, or the profile in use"
 	case "SignatureDoesNotMatch":
 		advice = "the secret key does not belong to the access key; check AWS_SECRET_ACCESS_KEY, or the profile in use"
@@ -186,7 +192,15 @@ func (s *Store) adviseNetwork(err error) string {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("nothing listens at %s; check endpoint=…, and that the service runs", s.endpoint)
 	}
-	return err.Error()
+	var request *url.Error // its own text repeats the URL
+	if errors.As(err, &request) {
+		err = request.Err
+	}
+	// minio-go puts its own words in the place of an end of file.
+	if strings.Contains(err.Error(), "Connection closed by foreign host") {
+		return fmt.Sprintf("%s closed the connection without an answer; is it a TLS port that needs endpoint=https://…?", s.endpoint)
+	}
+	return fmt.Sprintf("%s: %v", s.endpoint, err)
 }
 
 // plainHTTP reports whether a TLS handshake met a server without TLS. The

@@ -46,6 +46,16 @@ const (
 	AddressVirtual
 )
 
+func (a Addressing) lookup() minio.BucketLookupType {
+	switch a {
+	case AddressPath:
+		return minio.BucketLookupPath
+	case AddressVirtual:
+		return minio.BucketLookupDNS
+	}
+	return minio.BucketLookupAuto
+}
+
 // Options says where a bucket is and how to talk to it. Only Bucket is required.
 type Options struct {
 	Bucket     string
@@ -120,7 +130,7 @@ func newStore(ctx context.Context, opts Options) (*Store, error) {
 		Secure:       endpoint.Scheme == "https",
 		Transport:    expectContinue{transport},
 		Region:       opts.Region,
-		BucketLookup: minio.BucketLookupType(opts.Addressing),
+		BucketLookup: opts.Addressing.lookup(),
 		MaxRetries:   1, // retry is the only layer that repeats requests
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"runtime"
 	"strings"
 	"testing"
@@ -30,12 +31,27 @@ func open(t *testing.T, opts Options) *Store {
 }
 
 func TestConformance(t *testing.T) {
-	g := dbtest.S3(t)
-	t.Run("Prefix", func(t *testing.T) { sinktest.Run(t, open(t, optionsFor(g, "a/prefix"))) })
+	t.Parallel()
+	sinktest.Run(t, open(t, optionsFor(dbtest.S3(t), "a/prefix")))
 }
 
-func TestConformanceAtTheBucketsRoot(t *testing.T) {
-	sinktest.Run(t, open(t, optionsFor(dbtest.S3(t), "")))
+// TestAtTheBucketsRoot checks that a Store without a prefix sees the same objects
+// as one that has a prefix, under longer keys.
+func TestAtTheBucketsRoot(t *testing.T) {
+	t.Parallel()
+	g := dbtest.S3(t)
+	root, below := open(t, optionsFor(g, "")), open(t, optionsFor(g, "a/prefix"))
+	if err := below.Create(t.Context(), "key", strings.NewReader("x"), 1); err != nil {
+		t.Fatal(err)
+	}
+	err := root.Create(t.Context(), "a/prefix/key", strings.NewReader("x"), 1)
+	if !errors.Is(err, fs.ErrExist) {
+		t.Errorf("Create: %v, want fs.ErrExist", err)
+	}
+	got, err := root.List(t.Context(), "a/", "a/prefix/ke", 5)
+	if err != nil || len(got) != 1 || got[0].Key != "a/prefix/key" {
+		t.Errorf("List = %v, %v", got, err)
+	}
 }
 
 // TestMemoryStaysFlat uploads an object of many parts, and allows for less
@@ -91,6 +107,7 @@ func (f failingBody) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func TestBodyFailureIsFinal(t *testing.T) {
+	t.Parallel()
 	s := open(t, optionsFor(dbtest.S3(t), ""))
 	broken := errors.New("disk broken")
 	for _, size := range []int64{4 << 20, 20 << 20} {
@@ -107,6 +124,7 @@ func TestBodyFailureIsFinal(t *testing.T) {
 // TestFolderMarks checks that objects whose names are no keys do not show, and do
 // not take the place of those that do.
 func TestFolderMarks(t *testing.T) {
+	t.Parallel()
 	s := open(t, optionsFor(dbtest.S3(t), "base"))
 	for _, name := range []string{"base/", "base/a b", "base/folder/", "base/x"} {
 		if _, err := s.core.PutObject(t.Context(), s.bucket, name, strings.NewReader(""), 0, "", "", createOnce()); err != nil {

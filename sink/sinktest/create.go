@@ -29,20 +29,27 @@ func testCreate(t *testing.T, store archive.Store) {
 }
 
 func testCreateOnce(t *testing.T, store archive.Store) {
-	for _, size := range []int{0, 5, LargeSize} {
-		first := content(1, size)
-		key := fmt.Sprintf("once/%d", size)
+	for _, tt := range []struct {
+		first   int
+		seconds []int
+	}{
+		{0, []int{0, 1}},
+		{5, []int{5, 6, 0, LargeSize}},
+		{LargeSize, []int{LargeSize, 1}},
+	} {
+		first := content(1, tt.first)
+		key := fmt.Sprintf("once/%d", tt.first)
 		create(t, store, key, first)
-		for _, second := range [][]byte{content(2, size), content(2, size+1), nil, content(2, LargeSize)} {
-			err := store.Create(t.Context(), key, bytes.NewReader(second), int64(len(second)))
+		for _, size := range tt.seconds {
+			err := store.Create(t.Context(), key, bytes.NewReader(content(2, size)), int64(size))
 			if !errors.Is(err, fs.ErrExist) {
-				t.Fatalf("second Create(%s) of %d bytes: %v, want an error that is fs.ErrExist", key, len(second), err)
+				t.Fatalf("second Create(%s) of %d bytes: %v, want an error that is fs.ErrExist", key, size, err)
 			}
 			if errors.Is(err, archive.ErrUnreachable) {
 				t.Fatalf("second Create(%s): %v must not invite a retry", key, err)
 			}
-			wantObject(t, store, key, first)
 		}
+		wantObject(t, store, key, first)
 	}
 }
 

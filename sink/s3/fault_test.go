@@ -1,0 +1,355 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"txreel/archive"
+)
+
+func create(ctx context.Context, s *Store, key string, size int) error {
+	return s.Create(ctx, key, bytes.NewReader(make([]byte, size)), int64(size))
+}
+
+func sizeOf(t *testing.T, s *Store, key string) int64 {
+	t.Helper()
+	body, size, err := s.Open(t.Context(), key, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, body); err != nil || n != size {
+		t.Fatalf("read %d of %d bytes: %v", n, size, err)
+	}
+	if err := body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return size
+}
+
+// TestRequests counts what each call costs.
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	p, s := newProxy(t)
+	for _, tt := range []struct {
+		name string
+		call func() error
+		want int
+	}{
+		{"create", func() error { return create(t.Context(), s, "a", 100) }, 1},
+		{"create near the part size", func() error { return create(t.Context(), s, "b", minPartSize) }, 1},
+		{"create three parts", func() error { return create(t.Context(), s, "c", 2*minPartSize+1) }, 5},
+		{"open", func() error { sizeOf(t, s, "a"); return nil }, 1},
+		{"open a range", func() error { _, _, err := s.Open(t.Context(), "a", -10, 0); return err }, 1},
+		{"list", func() error { _, err := s.List(t.Context(), "", "", 1000); return err }, 1},
+		{"list one of more", func() error { _, err := s.List(t.Context(), "", "", 1); return err }, 1},
+		{"list a full page", func() error { _, err := s.List(t.Context(), "", "", 3); return err }, 1},
+	} {
+		p.set(nil)
+		if err := tt.call(); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if got := p.requests(); len(got) != tt.want {
+			t.Errorf("%s: %d requests %q, want %d", tt.name, len(got), got, tt.want)
+		}
+	}
+}
+
+func TestPassingFaults(t *testing.T) {
+	t.Parallel()
+	p, s := newProxy(t)
+	first := func(times int, f func(http.ResponseWriter, *http.Request) bool) fault {
+		return func(n int, w http.ResponseWriter, r *http.Request) bool { return n <= times && f(w, r) }
+	}
+	for i, tt := range []struct {
+		name  string
+		fault fault
+	}{
+		{"503", first(2, func(w http.ResponseWriter, _ *http.Request) bool { return answer(w, 503, "SlowDown") })},
+		{"500", first(2, func(w http.ResponseWriter, _ *http.Request) bool { return answer(w, 500, "InternalError") })},
+		{"502 of a balancer", first(1, func(w http.ResponseWriter, _ *http.Request) bool {
+			w.WriteHeader(http.StatusBadGateway)
+			_, err := w.Write([]byte("<html>bad gateway</html>"))
+			return err == nil
+		})},
+		{"connection cut", first(2, func(w http.ResponseWriter, _ *http.Request) bool { return cut(w) })},
+		{"conflict", first(2, func(w http.ResponseWriter, _ *http.Request) bool { return answer(w, 409, "ConditionalRequestConflict") })},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			key := fmt.Sprintf("key%d", i)
+			p.set(tt.fault)
+			if err := create(t.Context(), s, key, 2<<20); err != nil {
+				t.Fatal(err)
+			}
+			if len(p.requests()) < 2 {
+				t.Fatal("the fault was not met")
+			}
+			if got := sizeOf(t, s, key); got != 2<<20 {
+				t.Fatalf("the object has %d bytes", got)
+			}
+			p.set(tt.fault)
+			if got, err := s.List(t.Context(), key, "", 5); err != nil || len(got) != 1 {
+				t.Errorf("List = %v, %v", got, err)
+			}
+			p.set(tt.fault)
+			if body, _, err := s.Open(t.Context(), key, 0, 5); err != nil {
+				t.Errorf("Open: %v", err)
+			} else if err := body.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestLastingFaults checks that a fault that stays ends as archive.ErrUnreachable.
+func TestLastingFaults(t *testing.T) {
+	t.Parallel()
+	p, s := newProxy(t)
+	if err := create(t.Context(), s, "there", 10); err != nil {
+		t.Fatal(err)
+	}
+	s.stall, s.retryFor = 300*time.Millisecond, 500*time.Millisecond
+	for _, tt := range []struct {
+		name, says string
+		fault      fault
+	}{
+		{"503", "SlowDown", func(_ int, w http.ResponseWriter, _ *http.Request) bool { return answer(w, 503, "SlowDown") }},
+		{"connection cut", "", func(_ int, w http.ResponseWriter, _ *http.Request) bool { return cut(w) }},
+		{"hung", "no progress for 300ms", p.hang},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p.set(tt.fault)
+			_, listErr := s.List(t.Context(), "", "", 5)
+			_, _, openErr := s.Open(t.Context(), "there", 0, -1)
+			for _, err := range []error{listErr, openErr, create(t.Context(), s, "new", 100), create(t.Context(), s, "new", 2*minPartSize)} {
+				if !errors.Is(err, archive.ErrUnreachable) || !strings.Contains(err.Error(), tt.says) || errors.Is(err, context.Canceled) {
+					t.Errorf("%v: want archive.ErrUnreachable that says %q", err, tt.says)
+				}
+			}
+		})
+	}
+}
+
+// TestFinalFaults checks that what will not pass is asked once.
+func TestFinalFaults(t *testing.T) {
+	t.Parallel()
+	p, s := newProxy(t)
+	for _, tt := range []struct {
+		status     int
+		code, says string
+	}{
+		{403, "AccessDenied", "s3:PutObject"},
+		{403, "RequestTimeTooSkewed", "clock"},
+		{403, "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"},
+		{403, "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"},
+		{404, "NoSuchBucket", "create it"},
+		{301, "PermanentRedirect", "region="},
+		{400, "ExpiredToken", "expired"},
+		{501, "NotImplemented", "501 NotImplemented"},
+	} {
+		p.set(func(_ int, w http.ResponseWriter, _ *http.Request) bool { return answer(w, tt.status, tt.code) })
+		err := create(t.Context(), s, "key", 10)
+		if err == nil || errors.Is(err, archive.ErrUnreachable) || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v; want a final error that says %q", tt.code, err, tt.says)
+		}
+		if got := p.requests(); len(got) != 1 {
+			t.Errorf("%s: asked %d times", tt.code, len(got))
+		}
+	}
+}
+
+// TestLostAnswer loses the answer of the request that takes effect: the object is
+// there, whole, and the caller hears that it exists, or, from a service that
+// remembers the upload it completed, that all is well.
+func TestLostAnswer(t *testing.T) {
+	t.Parallel()
+	p, s := newProxy(t)
+	for _, tt := range []struct {
+		name string
+		size int
+		hit  func(*http.Request) bool
+	}{
+		{"single", 1000, func(r *http.Request) bool { return r.Method == http.MethodPut }},
+		{"multipart", minPartSize + 1, func(r *http.Request) bool {
+			return r.Method == http.MethodPost && r.URL.Query().Has("uploadId")
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			lost := false
+			p.set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+				if lost || !tt.hit(r) {
+					return false
+				}
+				lost = true
+				return p.swallow(w, r)
+			})
+			if err := create(t.Context(), s, tt.name, tt.size); !lost {
+				t.Error("the fault was not met")
+			} else if !errors.Is(err, fs.ErrExist) && (err != nil || tt.size <= minPartSize) {
+				t.Errorf("Create: %v, want fs.ErrExist", err)
+			}
+			p.set(nil)
+			if got := sizeOf(t, s, tt.name); got != int64(tt.size) {
+				t.Errorf("the object has %d bytes, want %d", got, tt.size)
+			}
+		})
+	}
+}
+
+// TestMultipartStartsOver checks the faults that cost the whole upload, and that
+// no parts stay behind when it ends.
+func TestMultipartStartsOver(t *testing.T) {
+	t.Parallel()
+	p, s := newProxy(t)
+	completing := func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Query().Has("uploadId") }
+	for _, tt := range []struct {
+		name   string
+		times  int
+		status int
+		code   string
+		want   error
+	}{
+		{"conflict", 1, 409, "ConditionalRequestConflict", nil},
+		{"upload gone", 2, 404, "NoSuchUpload", nil},
+		{"error in a 200", 1, 200, "InternalError", nil},
+		{"always a conflict", 1000, 409, "ConditionalRequestConflict", archive.ErrUnreachable},
+		{"exists", 1, 412, "PreconditionFailed", fs.ErrExist},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			left := tt.times
+			p.set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+				if !completing(r) || left == 0 {
+					return false
+				}
+				left--
+				return answer(w, tt.status, tt.code)
+			})
+			key := strings.ReplaceAll(tt.name, " ", "-")
+			if err := create(t.Context(), s, key, minPartSize+1); !errors.Is(err, tt.want) {
+				t.Errorf("Create: %v, want %v", err, tt.want)
+			}
+			uploads, err := s.core.ListMultipartUploads(t.Context(), s.bucket, s.prefix+key, "", "", "", 10)
+			if err != nil || len(uploads.Uploads) != 0 {
+				t.Errorf("uploads stayed behind: %v, %v", uploads.Uploads, err)
+			}
+		})
+	}
+}
+
+func TestBrokenBodies(t *testing.T) {
+	t.Parallel()
+	p, s := newProxy(t)
+	if err := create(t.Context(), s, "key", 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	s.stall = 300 * time.Millisecond
+	// half sends the first half of the true answer.
+	half := func(w http.ResponseWriter, r *http.Request) {
+		got := httptest.NewRecorder()
+		p.next.ServeHTTP(got, r)
+		for name, values := range got.Header() {
+			w.Header()[name] = values
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(got.Body.Len()))
+		w.WriteHeader(got.Code)
+		_, _ = w.Write(got.Body.Bytes()[:got.Body.Len()/2])
+		_ = http.NewResponseController(w).Flush()
+	}
+	for _, tt := range []struct {
+		name  string
+		want  error
+		fault fault
+	}{
+		{"cut", io.ErrUnexpectedEOF, func(_ int, w http.ResponseWriter, r *http.Request) bool { half(w, r); return cut(w) }},
+		{"stalled", errStalled, func(n int, w http.ResponseWriter, r *http.Request) bool { half(w, r); return p.hang(n, w, r) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p.set(tt.fault)
+			body, size, err := s.Open(t.Context(), "key", 0, -1)
+			if err != nil || size != 1<<20 {
+				t.Fatal(size, err)
+			}
+			n, err := io.Copy(io.Discard, body)
+			if n != size/2 || !errors.Is(err, tt.want) || !errors.Is(err, archive.ErrUnreachable) {
+				t.Errorf("read %d bytes, %v; want %d and %v", n, err, size/2, tt.want)
+			}
+			if err := body.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestCancelEndsWaiting cancels calls that wait for a hung service.
+func TestCancelEndsWaiting(t *testing.T) {
+	t.Parallel()
+	p, s := newProxy(t)
+	s.stall = time.Hour
+	for name, call := range map[string]func(context.Context) error{
+		"create": func(ctx context.Context) error { return create(ctx, s, "key", 100) },
+		"large":  func(ctx context.Context) error { return create(ctx, s, "key", 2*minPartSize) },
+		"open":   func(ctx context.Context) error { _, _, err := s.Open(ctx, "key", 0, -1); return err },
+		"list":   func(ctx context.Context) error { _, err := s.List(ctx, "", "", 1); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			p.set(func(n int, w http.ResponseWriter, r *http.Request) bool {
+				cancel()
+				return p.hang(n, w, r)
+			})
+			if err := call(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, archive.ErrUnreachable) {
+				t.Errorf("%v, want context.Canceled", err)
+			}
+		})
+	}
+}
+
+// TestBrokenRules checks that a service that breaks S3's rules is not believed.
+func TestBrokenRules(t *testing.T) {
+	t.Parallel()
+	p, s := newProxy(t)
+	for _, key := range []string{"a", "b", "c"} {
+		if err := create(t.Context(), s, key, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.set(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+		r.Header.Del("Range")
+		return false
+	})
+	for _, r := range [][2]int64{{5, 5}, {0, 5}, {-5, 0}, {5, -1}} {
+		if _, _, err := s.Open(t.Context(), "a", r[0], r[1]); err == nil || errors.Is(err, archive.ErrUnreachable) {
+			t.Errorf("Open(%d, %d) from a service that ignores Range: %v", r[0], r[1], err)
+		}
+	}
+	p.set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		got := httptest.NewRecorder()
+		p.next.ServeHTTP(got, r)
+		swapped := strings.NewReplacer("faults/a", "faults/b", "faults/b", "faults/a").Replace(got.Body.String())
+		_, err := w.Write([]byte(swapped))
+		return err == nil
+	})
+	if got, err := s.List(t.Context(), "", "", 5); err == nil || errors.Is(err, archive.ErrUnreachable) {
+		t.Errorf("List from a service that does not sort = %v, %v", got, err)
+	}
+	var keys []string
+	p.set(nil)
+	got, err := s.List(t.Context(), "", "", 5)
+	for _, o := range got {
+		keys = append(keys, o.Key)
+	}
+	if !slices.Equal(keys, []string{"a", "b", "c"}) {
+		t.Errorf("List = %v, %v", keys, err)
+	}
+}
