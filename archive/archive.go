@@ -5,14 +5,11 @@
 package archive
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"time"
 )
@@ -110,38 +107,4 @@ func Init(ctx context.Context, store Store, want Identity) (*Archive, error) {
 			ErrOtherDatabase, store, got.Engine, got.System, got.Database, want.Engine, want.System, want.Database)
 	}
 	return a, nil
-}
-
-// maxJSON bounds the JSON objects of the layout. Base manifests are the largest.
-const maxJSON = 256 << 20
-
-func readJSON(ctx context.Context, store Store, key string, v any) error {
-	body, size, err := store.Open(ctx, key, 0, -1)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
-	}
-	defer body.Close()
-	if size > maxJSON {
-		return fmt.Errorf("%w: %s has %d bytes, the limit is %d", ErrCorrupt, key, size, maxJSON)
-	}
-	b, err := io.ReadAll(body)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrCorrupt, key, err)
-	}
-	return nil
-}
-
-func createJSON(ctx context.Context, store Store, key string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	b = append(b, '\n')
-	if err := store.Create(ctx, key, bytes.NewReader(b), int64(len(b))); err != nil {
-		return fmt.Errorf("create %s: %w", key, err)
-	}
-	return nil
 }

@@ -125,13 +125,21 @@ func NewBase(epoch uint64, reason string) (*Base, error) {
 }
 
 // CreateObject stores one object of a base that is being taken. It may be called
-// concurrently.
+// concurrently. An object that is there already with the same bytes is fine: nobody
+// else writes below this base, so a create took effect and its answer was lost.
 func (a *Archive) CreateObject(ctx context.Context, b *Base, name string, body io.ReaderAt, size int64) (BaseObject, error) {
 	h := sha256.New()
 	if _, err := io.Copy(h, io.NewSectionReader(body, 0, size)); err != nil {
 		return BaseObject{}, err
 	}
-	if err := a.Store.Create(ctx, b.Key(name), body, size); err != nil {
+	err := a.Store.Create(ctx, b.Key(name), body, size)
+	if errors.Is(err, fs.ErrExist) {
+		same, readErr := sameObject(ctx, a.Store, b.Key(name), body, size)
+		if same || readErr != nil {
+			err = readErr
+		}
+	}
+	if err != nil {
 		return BaseObject{}, fmt.Errorf("create %s: %w", b.Key(name), err)
 	}
 	return BaseObject{Name: name, Size: size, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
@@ -142,7 +150,7 @@ const manifestName = "manifest.json"
 // CommitBase writes the manifest: from now on the base exists.
 func (a *Archive) CommitBase(ctx context.Context, b *Base) error {
 	b.Finished = time.Now().UTC().Format(time.RFC3339)
-	return createJSON(ctx, a.Store, b.Key(manifestName), b)
+	return createOwn(ctx, a.Store, b.Key(manifestName), b)
 }
 
 // Bases returns the committed bases of an epoch, oldest first. Bases that were
@@ -172,6 +180,6 @@ func (a *Archive) Bases(ctx context.Context, epoch uint64) ([]Base, error) {
 		case !errors.Is(err, fs.ErrNotExist):
 			return nil, err
 		}
-		after = basesKey(epoch) + id + "/zz" // sorts after every object of the base
+		after = basesKey(epoch) + id + "0" // '0' follows '/': sorts after every object of the base
 	}
 }

@@ -83,7 +83,7 @@ func (a *Archive) Epochs(ctx context.Context) ([]Epoch, error) {
 			return nil, fmt.Errorf("%w: %s is no key of an epoch", ErrCorrupt, objects[0].Key)
 		}
 		var e Epoch
-		if err := readJSON(ctx, a.Store, epochKey(n)+"/epoch.json", &e); err != nil {
+		if err := readJSON(ctx, a.Store, epochJSON(n), &e); err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
 				err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 			}
@@ -93,13 +93,19 @@ func (a *Archive) Epochs(ctx context.Context) ([]Epoch, error) {
 			return nil, fmt.Errorf("%w: %s/epoch.json speaks of epoch %d", ErrCorrupt, epochKey(n), e.Number)
 		}
 		all = append(all, e)
-		after = epochKey(n) + "/zz" // sorts after every key of the epoch
+		after = epochKey(n) + "0" // '0' follows '/': sorts after every key of the epoch
 	}
 }
 
 // StartEpoch creates the epoch that follows the ones given, as Epochs returned
-// them. It returns an error wrapping fs.ErrExist when another writer was faster.
+// them. With CauseGap the gap is put on record in the epoch before it, unless it is
+// already. It returns an error wrapping fs.ErrExist when another writer was faster.
 func (a *Archive) StartEpoch(ctx context.Context, have []Epoch, cause, detail string, source map[string]string) (Epoch, error) {
+	if n := len(have); n > 0 && cause == CauseGap {
+		if err := a.RecordGap(ctx, have[n-1].Number, detail); err != nil { // Invariant 6
+			return Epoch{}, err
+		}
+	}
 	e := Epoch{Number: 1, Cause: cause, Detail: detail, Started: time.Now().UTC().Format(time.RFC3339), Source: source}
 	if n := len(have); n > 0 {
 		e.Number = have[n-1].Number + 1
@@ -109,7 +115,7 @@ func (a *Archive) StartEpoch(ctx context.Context, have []Epoch, cause, detail st
 		}
 		e.Previous = &tail
 	}
-	return e, createJSON(ctx, a.Store, epochKey(e.Number)+"/epoch.json", e)
+	return e, createJSON(ctx, a.Store, epochJSON(e.Number), e)
 }
 
 // RecordGap writes down that the epoch ends in a gap. A gap that is on record
@@ -120,7 +126,7 @@ func (a *Archive) RecordGap(ctx context.Context, epoch uint64, detail string) er
 		return err
 	}
 	g := Gap{Detected: time.Now().UTC().Format(time.RFC3339), Detail: detail, Tail: tail}
-	if err := createJSON(ctx, a.Store, epochKey(epoch)+"/gap.json", g); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := createJSON(ctx, a.Store, gapJSON(epoch), g); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
@@ -129,14 +135,21 @@ func (a *Archive) RecordGap(ctx context.Context, epoch uint64, detail string) er
 // Gap returns the gap the epoch ends in, or nil.
 func (a *Archive) Gap(ctx context.Context, epoch uint64) (*Gap, error) {
 	var g Gap
-	err := readJSON(ctx, a.Store, epochKey(epoch)+"/gap.json", &g)
+	err := readJSON(ctx, a.Store, gapJSON(epoch), &g)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return &g, err
+	if err != nil {
+		return nil, err
+	}
+	return &g, nil
 }
 
 func epochKey(n uint64) string { return fmt.Sprintf("epochs/%08d", n) }
+
+func epochJSON(n uint64) string { return epochKey(n) + "/epoch.json" }
+
+func gapJSON(n uint64) string { return epochKey(n) + "/gap.json" }
 
 func segmentsKey(epoch uint64) string { return epochKey(epoch) + "/segments/" }
 

@@ -22,6 +22,8 @@ type Mark struct {
 
 func marksKey(epoch uint64) string { return epochKey(epoch) + "/marks/" }
 
+func markKey(epoch uint64, name string) string { return marksKey(epoch) + name + ".json" }
+
 // CheckMarkName says why a name cannot name a mark, or returns nil.
 func CheckMarkName(name string) error {
 	if len(name) > 200 || strings.Contains(name, "/") || CheckKey(name) != nil {
@@ -30,13 +32,13 @@ func CheckMarkName(name string) error {
 	return nil
 }
 
-// CreateMark stores a mark. A name that is taken in the epoch is an error wrapping
-// fs.ErrExist.
+// CreateMark stores a mark. A name that is taken in the epoch by another mark is an
+// error wrapping fs.ErrExist.
 func (a *Archive) CreateMark(ctx context.Context, m Mark) error {
 	if err := CheckMarkName(m.Name); err != nil {
 		return err
 	}
-	return createJSON(ctx, a.Store, marksKey(m.Epoch)+m.Name+".json", m)
+	return createOwn(ctx, a.Store, markKey(m.Epoch, m.Name), m)
 }
 
 // Mark returns the mark of that name in the epoch, or an error wrapping
@@ -46,11 +48,21 @@ func (a *Archive) Mark(ctx context.Context, epoch uint64, name string) (Mark, er
 	if err := CheckMarkName(name); err != nil {
 		return m, err
 	}
-	err := readJSON(ctx, a.Store, marksKey(epoch)+name+".json", &m)
+	err := a.readMark(ctx, epoch, markKey(epoch, name), &m)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("mark %q of epoch %d: %w", name, epoch, fs.ErrNotExist)
 	}
 	return m, err
+}
+
+func (a *Archive) readMark(ctx context.Context, epoch uint64, key string, m *Mark) error {
+	if err := readJSON(ctx, a.Store, key, m); err != nil {
+		return err
+	}
+	if m.Epoch != epoch || markKey(epoch, m.Name) != key {
+		return fmt.Errorf("%w: %s speaks of mark %q of epoch %d", ErrCorrupt, key, m.Name, m.Epoch)
+	}
+	return nil
 }
 
 // Marks returns the marks of an epoch in order of their names.
@@ -64,7 +76,7 @@ func (a *Archive) Marks(ctx context.Context, epoch uint64) ([]Mark, error) {
 		}
 		for _, o := range objects {
 			var m Mark
-			if err := readJSON(ctx, a.Store, o.Key, &m); err != nil {
+			if err := a.readMark(ctx, epoch, o.Key, &m); err != nil {
 				return nil, err
 			}
 			all = append(all, m)

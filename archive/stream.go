@@ -24,12 +24,15 @@ type Stream struct {
 	cancel  context.CancelFunc
 	fetched chan fetched
 	free    chan *spill.Buffer
+	bodies  []*spill.Buffer // in whatever hands
 	done    chan struct{}
+	failed  error // why fetched was closed before its time; set before that
 
 	reader *segment.Reader
 	cur    fetched
-	open   bool // cur is being read
-	prev   *segment.Hash
+	open   bool          // cur is being read
+	prev   *segment.Hash // of the segment before cur, when it has been read
+	end    change.Seq    // its last transaction
 	next   change.Seq
 	inside bool // the current transaction is one of those asked for
 	err    error
@@ -40,7 +43,6 @@ type fetched struct {
 	key   string
 	first change.Seq
 	body  *spill.Buffer
-	err   error
 }
 
 // Stream opens a Stream of the transactions from from to to, both included, with
@@ -48,22 +50,20 @@ type fetched struct {
 // 16 MiB wait to be read; "" means the system's temporary folder.
 func (a *Archive) Stream(ctx context.Context, epoch uint64, from, to change.Seq, spillDir string) *Stream {
 	ctx, cancel := context.WithCancel(ctx)
+	from = max(from, 1)
 	s := &Stream{
 		archive: a, epoch: epoch, from: from, to: to, next: from,
 		cancel: cancel, fetched: make(chan fetched), free: make(chan *spill.Buffer, 2), done: make(chan struct{}),
 	}
 	for range cap(s.free) {
-		s.free <- spill.New(spillDir, spillLimit)
+		body := spill.New(spillDir, spillLimit)
+		s.bodies = append(s.bodies, body)
+		s.free <- body
 	}
 	go func() { // joined by Close
 		defer close(s.done)
 		defer close(s.fetched)
-		if err := s.fetch(ctx); err != nil {
-			select {
-			case s.fetched <- fetched{err: err}:
-			case <-ctx.Done():
-			}
-		}
+		s.failed = s.fetch(ctx)
 	}()
 	return s
 }
@@ -71,16 +71,18 @@ func (a *Archive) Stream(ctx context.Context, epoch uint64, from, to change.Seq,
 // Close stops the fetching, waits for it and gives temporary files back.
 func (s *Stream) Close() {
 	s.cancel()
-	for f := range s.fetched {
-		if f.body != nil {
-			f.body.Reset()
-		}
+	for range s.fetched { // what is on its way is not wanted any more
 	}
 	<-s.done
-	if s.cur.body != nil {
-		s.cur.body.Reset()
+	for _, body := range s.bodies {
+		body.Reset()
+	}
+	if s.err == nil {
+		s.err = errClosed
 	}
 }
+
+var errClosed = errors.New("the stream is closed")
 
 func (s *Stream) fetch(ctx context.Context) error {
 	if s.to < s.from {
@@ -117,7 +119,6 @@ func (s *Stream) fetch(ctx context.Context) error {
 			select {
 			case s.fetched <- fetched{key: o.Key, first: seq, body: body}:
 			case <-ctx.Done():
-				body.Reset()
 				return ctx.Err()
 			}
 		}
@@ -163,7 +164,7 @@ func (s *Stream) Next() (segment.Record, error) {
 		rec, err := s.reader.Next()
 		if errors.Is(err, io.EOF) {
 			h := s.reader.Hash()
-			s.prev, s.open = &h, false
+			s.prev, s.end, s.open = &h, s.reader.Index().Last(), false
 			s.free <- s.cur.body
 			s.cur.body = nil
 			continue
@@ -190,11 +191,11 @@ func (s *Stream) Next() (segment.Record, error) {
 
 func (s *Stream) nextSegment() error {
 	f, ok := <-s.fetched
+	if !ok && s.failed != nil {
+		return s.failed
+	}
 	if !ok {
 		return fmt.Errorf("transaction %s of epoch %d: %w", s.next, s.epoch, fs.ErrNotExist)
-	}
-	if f.err != nil {
-		return f.err
 	}
 	s.cur, s.open = f, true
 	in := io.NewSectionReader(f.body, 0, f.body.Size())
@@ -207,12 +208,17 @@ func (s *Stream) nextSegment() error {
 	if err != nil {
 		return inObject(f.key, err)
 	}
-	return s.archive.checkHeader(f.key, s.epoch, f.first, s.next, s.prev, s.reader.Header())
+	next := s.next
+	if s.prev != nil {
+		next = s.end + 1
+	}
+	return s.archive.checkHeader(f.key, s.epoch, f.first, next, s.prev, s.reader.Header())
 }
 
 // checkHeader checks that a segment is the one that must stand here: of this
-// archive and epoch, at its key, without a hole before it (next is the transaction it
-// must hold), chained to the segment before (prev, when that has been read).
+// archive and epoch, at its key, without a hole before it, chained to the segment
+// before. next is the transaction it must begin with, or hold while prev, the hash of
+// the segment before, is not known.
 func (a *Archive) checkHeader(key string, epoch uint64, first, next change.Seq, prev *segment.Hash, h segment.Header) error {
 	switch {
 	case h.Archive != a.id:
@@ -223,6 +229,10 @@ func (a *Archive) checkHeader(key string, epoch uint64, first, next change.Seq, 
 		return fmt.Errorf("%w: %s holds %q messages, the archive %q", ErrCorrupt, key, h.Engine, a.Identity.Engine)
 	case first > next:
 		return &HoleError{Epoch: epoch, After: next - 1, Next: first}
+	case prev != nil && first < next:
+		return fmt.Errorf("%w: %s begins before the segment before it ends, with %s", ErrCorrupt, key, next-1)
+	case first == 1 && h.Prev != segment.Hash{}:
+		return fmt.Errorf("%w: %s is the epoch's first segment, but names one before it: %x", ErrCorrupt, key, h.Prev)
 	case prev != nil && h.Prev != *prev:
 		return fmt.Errorf("%w: %s does not continue the segment before it: the hash it names is %x, the segment's is %x", ErrCorrupt, key, h.Prev, *prev)
 	}

@@ -2,7 +2,6 @@ package archive
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +29,8 @@ type Writer struct {
 	tail    Tail // what the last sealed segment ends with
 	buf     *spill.Buffer
 	free    []*spill.Buffer
-	shipped change.Seq // last transaction shipped; touched by Ship only
+	all     []*spill.Buffer // in whatever hands
+	shipped change.Seq      // last transaction shipped; touched by Ship only
 	rollups *roller
 }
 
@@ -48,9 +48,14 @@ func (a *Archive) NewWriter(ctx context.Context, epoch uint64, spillDir string) 
 	}
 	w := &Writer{archive: a, tail: tail, shipped: tail.Seq, rollups: rollups}
 	for range 2 { // one fills while the other is shipped
-		w.free = append(w.free, spill.New(spillDir, spillLimit))
+		w.all = append(w.all, spill.New(spillDir, spillLimit))
 	}
-	return w, w.open()
+	w.free = append(w.free, w.all...)
+	if err := w.open(); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
 }
 
 func (w *Writer) open() error {
@@ -148,36 +153,19 @@ func (w *Writer) Ship(ctx context.Context, s *Sealed) error {
 	}
 	err := w.archive.Store.Create(ctx, s.Key, s.buf, s.Size)
 	if errors.Is(err, fs.ErrExist) {
-		err = w.sameObject(ctx, s)
+		// Either a create took effect although its answer was lost, or a second
+		// writer was faster: then the bytes differ.
+		var same bool
+		same, err = sameObject(ctx, w.archive.Store, s.Key, s.buf, s.Size)
+		if err == nil && !same {
+			err = ErrOtherWriter
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("ship %s: %w", s.Key, err)
 	}
 	w.shipped = s.Last
 	return nil
-}
-
-// sameObject tells a create that took effect although its answer was lost from a
-// second writer: the bytes differ.
-func (w *Writer) sameObject(ctx context.Context, s *Sealed) error {
-	body, size, err := w.archive.Store.Open(ctx, s.Key, 0, -1)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	if size == s.Size {
-		theirs, ours := sha256.New(), sha256.New()
-		if _, err := io.Copy(theirs, body); err != nil {
-			return err
-		}
-		if _, err := io.Copy(ours, io.NewSectionReader(s.buf, 0, s.Size)); err != nil {
-			return err
-		}
-		if string(theirs.Sum(nil)) == string(ours.Sum(nil)) {
-			return nil
-		}
-	}
-	return ErrOtherWriter
 }
 
 // Release gives the memory of a shipped segment back for the next one. It must be
@@ -194,10 +182,10 @@ func (w *Writer) RollUp(ctx context.Context, s *Sealed) error {
 	return w.rollups.add(ctx, rolled{first: s.First, last: s.Last, size: s.Size, packed: s.Packed})
 }
 
-// Close drops what is not sealed and gives temporary files back.
+// Close drops what is not shipped and gives temporary files back. Nothing may be on
+// its way any more.
 func (w *Writer) Close() {
-	w.buf.Reset()
-	for _, b := range w.free {
+	for _, b := range w.all {
 		b.Reset()
 	}
 }
