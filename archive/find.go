@@ -14,23 +14,60 @@ import (
 // the search bisects the running maximum that each segment carries, so the answer
 // is exact, in O(log n) requests.
 func (a *Archive) FirstAfter(ctx context.Context, epoch uint64, t change.Time) (found segment.Entry, ok bool, err error) {
+	x, err := a.firstSegment(ctx, epoch, func(x *segment.Tail) (bool, error) { return x.Latest > t, nil })
+	if err != nil || x == nil {
+		return found, false, err
+	}
+	for _, e := range x.Txns {
+		if e.CommitTime > t {
+			return e, true, nil
+		}
+	}
+	return found, false, fmt.Errorf("%w: %s: no transaction as late as its index says", ErrCorrupt, SegmentKey(epoch, x.First()))
+}
+
+// FirstBehind returns the first transaction of the epoch for which behind is true;
+// ok is false when there is none. behind must be false for all transactions up to
+// some point and true for all after it, as a comparison of positions is. It takes
+// O(log n) requests.
+func (a *Archive) FirstBehind(ctx context.Context, epoch uint64, behind func(*change.Txn) (bool, error)) (found segment.Entry, ok bool, err error) {
+	x, err := a.firstSegment(ctx, epoch, func(x *segment.Tail) (bool, error) { return behind(&x.Txns[len(x.Txns)-1].Txn) })
+	if err != nil || x == nil {
+		return found, false, err
+	}
+	for _, e := range x.Txns {
+		if ok, err := behind(&e.Txn); ok || err != nil {
+			return e, ok, err
+		}
+	}
+	return found, false, fmt.Errorf("%w: %s: transactions out of order", ErrCorrupt, SegmentKey(epoch, x.First()))
+}
+
+// firstSegment returns the first segment for which past is true, or nil. past
+// must be false up to some segment and true behind it.
+func (a *Archive) firstSegment(ctx context.Context, epoch uint64, past func(*segment.Tail) (bool, error)) (*segment.Tail, error) {
 	frames, err := segment.NewFrameReader()
 	if err != nil {
-		return found, false, err
+		return nil, err
 	}
-	// Invariant: every segment that begins at or before low has Latest <= t; the
-	// segment best, if set, has Latest > t, and none that begins after high matters.
+	read := func(seq change.Seq, size int64) (*segment.Tail, bool, error) {
+		x, err := a.segmentTail(ctx, frames, epoch, seq, size)
+		if err != nil {
+			return nil, false, notFoundIsCorrupt(err)
+		}
+		ok, err := past(x)
+		return x, ok, err
+	}
 	tail, size, err := a.lastSegment(ctx, epoch, math.MaxUint64)
 	if err != nil || tail == 0 {
-		return found, false, err
+		return nil, err
 	}
-	best, err := a.segmentTail(ctx, frames, epoch, tail, size)
-	if err != nil {
-		return found, false, notFoundIsCorrupt(err)
+	best, ok, err := read(tail, size)
+	if err != nil || !ok {
+		return nil, err
 	}
-	if best.Latest <= t {
-		return found, false, nil
-	}
+	// Invariant of the search: best is past; every segment that begins at or before
+	// low is not; none but best and those before it begins behind high.
 	low, high := change.Seq(0), tail
 	for low < high {
 		mid := low + (high-low)/2
@@ -40,35 +77,30 @@ func (a *Archive) FirstAfter(ctx context.Context, epoch uint64, t change.Time) (
 		}
 		objects, err := a.Store.List(ctx, segmentsKey(epoch), after, 1)
 		if err != nil {
-			return found, false, fmt.Errorf("list segments of epoch %d: %w", epoch, err)
+			return nil, fmt.Errorf("list segments of epoch %d: %w", epoch, err)
 		}
-		if len(objects) == 0 { // cannot be: the tail begins after mid
-			return found, false, fmt.Errorf("%w: epoch %d has lost its tail", ErrCorrupt, epoch)
+		if len(objects) == 0 {
+			return nil, fmt.Errorf("%w: epoch %d has lost its tail", ErrCorrupt, epoch)
 		}
 		seq, err := parseSegmentKey(epoch, objects[0].Key)
 		if err != nil {
-			return found, false, err
+			return nil, err
 		}
-		if seq >= high { // the segments that begin in (mid, high] are just the one at high
+		if seq >= best.First() { // nothing begins between mid and best
 			high = mid
 			continue
 		}
-		x, err := a.segmentTail(ctx, frames, epoch, seq, objects[0].Size)
-		if err != nil {
-			return found, false, notFoundIsCorrupt(err)
-		}
-		if x.Latest > t {
+		x, ok, err := read(seq, objects[0].Size)
+		switch {
+		case err != nil:
+			return nil, err
+		case ok:
 			best, high = x, mid
-		} else {
+		default:
 			low = seq
 		}
 	}
-	for _, e := range best.Txns {
-		if e.CommitTime > t {
-			return e, true, nil
-		}
-	}
-	return found, false, fmt.Errorf("%w: %s: no transaction as late as its index says", ErrCorrupt, SegmentKey(epoch, best.First()))
+	return best, nil
 }
 
 // Lookup returns the index entry of one transaction; ok is false when the epoch

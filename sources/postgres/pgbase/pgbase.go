@@ -54,6 +54,9 @@ type Table struct {
 	OID uint32 `json:"oid"`
 	// Columns are those that data is kept of: all but dropped and generated ones.
 	Columns []Column `json:"columns"`
+	// Member tells that the table belongs to an extension: once the schema is there
+	// the table is, perhaps with rows in it.
+	Member bool `json:"member,omitempty"`
 	// Identity is pg_class.relreplident: d, n, f or i.
 	Identity string `json:"identity"`
 	// Key names the columns of the primary key, or else of the replica identity

@@ -1,0 +1,379 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+
+	"txreel/archive"
+	"txreel/change"
+	"txreel/internal/spill"
+	"txreel/sources/postgres/lsn"
+	"txreel/sources/postgres/pgbase"
+)
+
+// BaseOptions say how a base is taken.
+type BaseOptions struct {
+	URL         string
+	Publication string // txreel's own, which a restored database must not have
+	Reason      string
+	Jobs        int    // tables and parts of tables read at once; default 2
+	PgDump      string // the pg_dump to run; "" looks for one
+	SpillDir    string
+	// LockTimeout bounds, in milliseconds, how long the base waits for write
+	// transactions that run when it starts, and for locks on tables. Default 10 s.
+	LockTimeout int
+	// Progress, if not nil, is called from time to time, by several goroutines.
+	Progress func(BaseProgress)
+}
+
+// BaseProgress is how far a base has come.
+type BaseProgress struct {
+	Pages, TotalPages int64 // 8 KiB blocks of tables read
+	Rows, Bytes       int64 // bytes in COPY's text format
+}
+
+const (
+	// chunkPages is how much of a table becomes one object: 64 MiB.
+	chunkPages = 8192
+	// chunkMemory is how much of a compressed chunk stays in memory.
+	chunkMemory = 16 << 20
+	// exportTimeout bounds the steps that hold the exporting transaction open.
+	exportTimeout = time.Minute
+)
+
+// TakeBase reads the whole database as it stood at one position of its log, and
+// stores it below the base it returns. The base is not committed: its Seq can be told only
+// once the archive has passed its position (see FinishBase). The source sees
+// ordinary reads, by Jobs+1 sessions in one snapshot.
+func TakeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptions) (*archive.Base, error) {
+	if o.Jobs < 1 {
+		o.Jobs = 2
+	}
+	if o.LockTimeout == 0 {
+		o.LockTimeout = 10_000
+	}
+	base, err := archive.NewBase(epoch, o.Reason)
+	if err != nil {
+		return nil, err
+	}
+	b := &baseRun{BaseOptions: o, archive: a, base: base}
+	defer b.close()
+	if err := b.openSnapshot(ctx); err != nil {
+		return nil, err
+	}
+	if b.tables, err = readTables(ctx, b.leader); err != nil {
+		return nil, err
+	}
+	for _, t := range b.tables {
+		b.progress.TotalPages += t.Pages
+	}
+	if err := b.dumpSchema(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.copyTables(ctx); err != nil {
+		return nil, err
+	}
+	return base, b.describe(ctx)
+}
+
+type baseRun struct {
+	BaseOptions
+	archive  *archive.Archive
+	base     *archive.Base
+	leader   *pgx.Conn // holds the snapshot in a transaction until the base is whole
+	snapshot string    // its name, for the other sessions
+	tables   []tableInfo
+	mu       sync.Mutex
+	progress BaseProgress
+}
+
+func (b *baseRun) close() {
+	if b.leader != nil {
+		closeConn(b.leader.PgConn())
+	}
+}
+
+// openSnapshot makes a snapshot whose place in the log is known exactly: a logical
+// slot's consistent point, of a temporary slot that lives just as long. The snapshot
+// holds every transaction whose commit record lies before that point, the stream
+// carries every other one.
+func (b *baseRun) openSnapshot(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, exportTimeout+time.Duration(b.LockTimeout)*time.Millisecond)
+	defer cancel()
+	cfg, err := connConfig(b.URL, "txreel base", true)
+	if err != nil {
+		return err
+	}
+	exporter, err := dial(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer closeConn(exporter) // and with it goes the slot
+	name := fmt.Sprintf("txreel_base_%d", exporter.PID())
+	var point, exported string
+	for _, step := range []struct {
+		sql   string
+		value func([][]byte)
+	}{
+		{sql: "SET lock_timeout = " + strconv.Itoa(b.LockTimeout)},
+		{sql: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"},
+		{"CREATE_REPLICATION_SLOT " + quoteIdent(name) + " TEMPORARY LOGICAL pgoutput USE_SNAPSHOT", func(row [][]byte) { point = string(row[1]) }},
+		{"SELECT pg_catalog.pg_export_snapshot()", func(row [][]byte) { exported = string(row[0]) }},
+	} {
+		results, err := exporter.Exec(ctx, step.sql).ReadAll()
+		if err != nil {
+			return explainSlot(name, err)
+		}
+		if step.value == nil {
+			continue
+		}
+		if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) < 1 {
+			return fmt.Errorf("unexpected answer to %q", step.sql)
+		}
+		step.value(results[0].Rows[0])
+	}
+	at, err := lsn.Parse(point)
+	if err != nil {
+		return err
+	}
+	b.base.Position = at.Position()
+	if b.leader, err = b.join(ctx, exported); err != nil {
+		return err
+	}
+	// The leader's own export outlives the slot.
+	return wrapSQL("export the snapshot", b.leader.QueryRow(ctx, `select pg_catalog.pg_export_snapshot()`).Scan(&b.snapshot))
+}
+
+// join opens a session that sees the snapshot.
+func (b *baseRun) join(ctx context.Context, snapshot string) (*pgx.Conn, error) {
+	conn, err := Connect(ctx, b.URL)
+	if err != nil {
+		return nil, err
+	}
+	sql := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + quoteLiteral(snapshot) +
+		"; SET LOCAL lock_timeout = " + strconv.Itoa(b.LockTimeout)
+	if err := conn.PgConn().Exec(ctx, sql).Close(); err != nil {
+		closeConn(conn.PgConn())
+		return nil, wrapSQL("join the base's snapshot", err)
+	}
+	return conn, nil
+}
+
+// dumpSchema stores what pg_dump says of the schema in the snapshot.
+func (b *baseRun) dumpSchema(ctx context.Context) error {
+	body := spill.New(b.SpillDir, chunkMemory)
+	defer body.Reset()
+	if err := pgDump(ctx, b.URL, b.PgDump, b.snapshot, b.LockTimeout, body); err != nil {
+		return err
+	}
+	object, err := b.archive.CreateObject(ctx, b.base, pgbase.SchemaObject, body, body.Size())
+	b.base.Objects = append(b.base.Objects, object)
+	return err
+}
+
+// chunk is a range of a table's blocks.
+type chunk struct {
+	table    int
+	number   int
+	from, to int64 // to < 0: to the end
+	pages    int64
+}
+
+func (b *baseRun) chunks() []chunk {
+	var all []chunk
+	for i, t := range b.tables {
+		if len(t.Columns) == 0 {
+			continue
+		}
+		n := int(max(1, (t.Pages+chunkPages-1)/chunkPages))
+		for k := range n {
+			c := chunk{table: i, number: k, from: int64(k) * chunkPages, to: int64(k+1) * chunkPages, pages: min(chunkPages, t.Pages-int64(k)*chunkPages)}
+			if k == n-1 {
+				c.to = -1
+			}
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func (b *baseRun) copyTables(ctx context.Context) error {
+	chunks := b.chunks()
+	stored := make([][]archive.BaseObject, len(b.tables))
+	for _, c := range chunks {
+		stored[c.table] = append(stored[c.table], archive.BaseObject{})
+	}
+	var next atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for range min(b.Jobs, len(chunks)) {
+		group.Go(func() error {
+			conn, err := b.join(ctx, b.snapshot)
+			if err != nil {
+				return err
+			}
+			defer closeConn(conn.PgConn())
+			w, err := newChunkWriter(b.SpillDir)
+			if err != nil {
+				return err
+			}
+			defer w.body.Reset()
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(chunks) {
+					return nil
+				}
+				c := chunks[i]
+				if stored[c.table][c.number], err = b.copyChunk(ctx, conn.PgConn(), w, c); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i := range b.tables {
+		entry, err := b.tables[i].entry(stored[i])
+		if err != nil {
+			return err
+		}
+		b.base.Tables = append(b.base.Tables, entry)
+	}
+	return nil
+}
+
+func (b *baseRun) copyChunk(ctx context.Context, conn *pgconn.PgConn, w *chunkWriter, c chunk) (archive.BaseObject, error) {
+	t := &b.tables[c.table]
+	w.reset()
+	tag, err := conn.CopyTo(ctx, w, t.copySQL(c))
+	if err != nil {
+		return archive.BaseObject{}, wrapSQL("copy table "+quoteIdent(t.Schema, t.Name), err)
+	}
+	if err := w.zstd.Close(); err != nil {
+		return archive.BaseObject{}, err
+	}
+	o, err := b.archive.CreateObject(ctx, b.base, fmt.Sprintf("data/%d/%06d.copy.zst", t.OID, c.number), w.body, w.body.Size())
+	o.Raw, o.Rows = w.raw, tag.RowsAffected()
+	b.mu.Lock()
+	b.progress.Pages += c.pages
+	b.progress.Rows += o.Rows
+	b.progress.Bytes += o.Raw
+	p := b.progress
+	b.mu.Unlock()
+	if b.Progress != nil {
+		b.Progress(p)
+	}
+	return o, err
+}
+
+// copySQL names the columns, so that generated ones stay out, and only this table:
+// partitions and children are tables of their own.
+func (t *tableInfo) copySQL(c chunk) string {
+	columns := ""
+	for i, col := range t.Columns {
+		if i > 0 {
+			columns += ", "
+		}
+		columns += quoteIdent(col.Name)
+	}
+	name := quoteIdent(t.Schema, t.Name)
+	if c.from == 0 && c.to < 0 {
+		return "COPY " + name + " (" + columns + ") TO STDOUT"
+	}
+	where := fmt.Sprintf("ctid >= '(%d,0)'", c.from)
+	if c.to >= 0 {
+		where += fmt.Sprintf(" and ctid < '(%d,0)'", c.to)
+	}
+	return "COPY (SELECT " + columns + " FROM ONLY " + name + " WHERE " + where + ") TO STDOUT"
+}
+
+// chunkWriter compresses what COPY sends into a spill buffer.
+type chunkWriter struct {
+	zstd *zstd.Encoder
+	body *spill.Buffer
+	raw  int64
+}
+
+func newChunkWriter(dir string) (*chunkWriter, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20))
+	return &chunkWriter{zstd: enc, body: spill.New(dir, chunkMemory)}, err
+}
+
+func (w *chunkWriter) reset() {
+	w.body.Reset()
+	w.raw = 0
+	w.zstd.Reset(struct{ io.Writer }{w.body})
+}
+
+func (w *chunkWriter) Write(p []byte) (int, error) {
+	w.raw += int64(len(p))
+	return w.zstd.Write(p)
+}
+
+// describe fills in what the manifest says besides tables.
+func (b *baseRun) describe(ctx context.Context) error {
+	e, err := readEngine(ctx, b.leader, b.Publication)
+	if err != nil {
+		return err
+	}
+	b.base.Server = b.leader.PgConn().ParameterStatus("server_version")
+	if b.base.Coverage, err = readCoverage(ctx, b.leader); err != nil {
+		return err
+	}
+	b.base.Engine, err = json.Marshal(e)
+	return err
+}
+
+// FinishBase waits until the archive has passed the base's position, works out
+// which transaction is the last one the base holds, and commits it. Something has to
+// move the archive: a capture, which writes at least a heartbeat a minute.
+func FinishBase(ctx context.Context, a *archive.Archive, base *archive.Base) error {
+	at, err := lsn.FromPosition(base.Position)
+	if err != nil {
+		return err
+	}
+	for {
+		tail, err := a.Tail(ctx, base.Epoch)
+		if err != nil {
+			return err
+		}
+		if tail.Seq > 0 {
+			end, err := lsn.FromPosition(tail.Position)
+			if err != nil {
+				return err
+			}
+			if end >= at {
+				base.Seq = tail.Seq
+				break
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+	// A commit record that starts before the base's position ends at or before it.
+	e, found, err := a.FirstBehind(ctx, base.Epoch, func(t *change.Txn) (bool, error) {
+		end, err := lsn.FromPosition(t.Position)
+		return end > at, err
+	})
+	if err != nil {
+		return err
+	}
+	if found {
+		base.Seq = e.Seq - 1
+	}
+	return a.CommitBase(ctx, base)
+}

@@ -1,0 +1,112 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"txreel/archive"
+	"txreel/sources/postgres/pgbase"
+)
+
+// readEngine reads what a restore needs besides schema and rows.
+func readEngine(ctx context.Context, conn *pgx.Conn, publication string) (*pgbase.Engine, error) {
+	e := &pgbase.Engine{}
+	err := conn.QueryRow(ctx, `
+		select pg_catalog.current_setting('server_version_num')::int, pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype,
+		       array(select r.rolname::text from pg_catalog.pg_roles r
+		              where r.oid = 10 or r.oid in (select s.refobjid from pg_catalog.pg_shdepend s
+		                    where s.dbid in (0, d.oid) and s.refclassid = 'pg_catalog.pg_authid'::regclass
+		                      and (s.dbid = d.oid or s.classid = 'pg_catalog.pg_database'::regclass and s.objid = d.oid))
+		              order by 1),
+		       array(select p.oid::bigint from pg_catalog.pg_publication p where p.pubname = $1)
+		  from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()`, publication).
+		Scan(&e.ServerVersion, &e.Encoding, &e.Collate, &e.Ctype, &e.Roles, &e.Publications)
+	if err != nil {
+		return nil, wrapSQL("describe the database", err)
+	}
+	if e.Extensions, err = collect[pgbase.Extension](ctx, conn, `select extname::text as name, extversion as version from pg_catalog.pg_extension order by 1`); err != nil {
+		return nil, err
+	}
+	if e.MatViews, err = collect[pgbase.Name](ctx, conn, `
+		select n.nspname::text as schema, c.relname::text as name from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+		 where c.relkind = 'm' and c.relispopulated order by c.oid`); err != nil {
+		return nil, err
+	}
+	e.Sequences, err = readSequences(ctx, conn)
+	return e, err
+}
+
+func collect[T any](ctx context.Context, conn *pgx.Conn, sql string) ([]T, error) {
+	rows, err := conn.Query(ctx, sql)
+	if err != nil {
+		return nil, wrapSQL("describe the database", err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
+	return all, wrapSQL("describe the database", err)
+}
+
+// readSequences reads the state of every sequence. It is not under the snapshot's
+// rule: a sequence shows what it has handed out by now, which is at least what it
+// had at the snapshot.
+func readSequences(ctx context.Context, conn *pgx.Conn) ([]pgbase.Sequence, error) {
+	rows, err := conn.Query(ctx, `
+		select n.nspname::text, c.relname::text, s.seqincrement, tn.nspname::text, t.relname::text, a.attname::text
+		  from pg_catalog.pg_sequence s
+		  join pg_catalog.pg_class c on c.oid = s.seqrelid
+		  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+		  left join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid
+		        and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjsubid > 0 and d.deptype in ('a', 'i')
+		  left join pg_catalog.pg_class t on t.oid = d.refobjid
+		  left join pg_catalog.pg_namespace tn on tn.oid = t.relnamespace
+		  left join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+		 where c.relpersistence = 'p' order by c.oid`)
+	if err != nil {
+		return nil, wrapSQL("list sequences", err)
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s pgbase.Sequence, err error) {
+		var schema, table, column *string
+		err = row.Scan(&s.Schema, &s.Name.Name, &s.Increment, &schema, &table, &column)
+		if column != nil {
+			s.OwnerOf = &pgbase.Owner{Name: pgbase.Name{Schema: *schema, Name: *table}, Column: *column}
+		}
+		return s, err
+	})
+	if err != nil {
+		return nil, wrapSQL("list sequences", err)
+	}
+	batch := &pgx.Batch{}
+	for i := range all {
+		batch.Queue("select last_value, is_called from " + quoteIdent(all[i].Schema, all[i].Name.Name)).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&all[i].Last, &all[i].Called)
+		})
+	}
+	return all, wrapSQL("read sequences", conn.SendBatch(ctx, batch).Close())
+}
+
+// readCoverage writes down what the base and the stream hold of this database,
+// and what they cannot (Invariant 9).
+func readCoverage(ctx context.Context, conn *pgx.Conn) ([]archive.Coverage, error) {
+	var unlogged, foreign, matviews, large, sequences int64
+	err := conn.QueryRow(ctx, `
+		select count(*) filter (where relkind = 'r' and relpersistence = 'u'),
+		       count(*) filter (where relkind = 'f'),
+		       count(*) filter (where relkind = 'm'),
+		       (select count(*) from pg_catalog.pg_largeobject_metadata),
+		       (select count(*) from pg_catalog.pg_sequence)
+		  from pg_catalog.pg_class`).Scan(&unlogged, &foreign, &matviews, &large, &sequences)
+	if err != nil {
+		return nil, wrapSQL("count what is not in the log", err)
+	}
+	return []archive.Coverage{
+		{Class: archive.Exact, What: "rows of permanent tables", Detail: "every committed insert, update, delete and truncate"},
+		{Class: archive.Bounded, What: "schema", Detail: "as it stood at each base; a changed table definition starts a new base, other changes are recorded with the next base"},
+		{Class: archive.Bounded, What: "sequences", Detail: fmt.Sprintf("%d; restored to at least their value at the base and the largest value in the column they belong to", sequences)},
+		{Class: archive.Bounded, What: "materialized views", Detail: fmt.Sprintf("%d; their definitions, refreshed by the restore", matviews)},
+		{Class: archive.Missing, What: "rows of unlogged tables", Detail: fmt.Sprintf("%d tables; the server does not log them", unlogged)},
+		{Class: archive.Missing, What: "large objects", Detail: fmt.Sprintf("%d; logical replication does not carry them", large)},
+		{Class: archive.Missing, What: "rows of foreign tables", Detail: fmt.Sprintf("%d tables; their rows are elsewhere", foreign)},
+		{Class: archive.Missing, What: "roles, tablespaces and settings", Detail: "names of owners and grantees only; they belong to the server, not to the database"},
+	}, nil
+}
