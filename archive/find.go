@@ -14,93 +14,95 @@ import (
 // the search bisects the running maximum that each segment carries, so the answer
 // is exact, in O(log n) requests.
 func (a *Archive) FirstAfter(ctx context.Context, epoch uint64, t change.Time) (found segment.Entry, ok bool, err error) {
-	x, err := a.firstSegment(ctx, epoch, func(x *segment.Tail) (bool, error) { return x.Latest > t, nil })
-	if err != nil || x == nil {
+	frames, err := segment.NewFrameReader()
+	if err != nil {
 		return found, false, err
 	}
-	for _, e := range x.Txns {
+	tail, size, err := a.lastSegment(ctx, epoch, math.MaxUint64)
+	if err != nil || tail == 0 {
+		return found, false, err
+	}
+	best, err := a.segmentTail(ctx, frames, epoch, tail, size)
+	if err != nil {
+		return found, false, notFoundIsCorrupt(err)
+	}
+	if best.Latest <= t {
+		return found, false, nil
+	}
+	// Invariant: best.Latest > t, every segment that begins at or before low has
+	// Latest <= t, and none begins between high and best.
+	low, high := change.Seq(0), tail-1
+	near := false // the segments behind low may fit into one page
+	for low < high {
+		mid := low
+		if !near {
+			mid += (high - low) / 2
+		}
+		some, all, err := a.segmentsBetween(ctx, epoch, mid, best.First())
+		if err != nil {
+			return found, false, err
+		}
+		near = all && !near
+		if len(some) == 0 {
+			high = mid
+			continue
+		}
+		x, err := a.segmentTail(ctx, frames, epoch, some[0].first, some[0].size)
+		if err != nil {
+			return found, false, notFoundIsCorrupt(err)
+		}
+		if x.Latest > t {
+			best, high = x, mid
+			continue
+		}
+		low = some[0].first
+		if !all {
+			continue
+		}
+		// All candidates are at hand: bisect them without another listing.
+		for i, j := 1, len(some); ; {
+			if i >= j {
+				low = high
+				break
+			}
+			m := i + (j-i)/2
+			x, err := a.segmentTail(ctx, frames, epoch, some[m].first, some[m].size)
+			if err != nil {
+				return found, false, notFoundIsCorrupt(err)
+			}
+			if x.Latest > t {
+				best, j = x, m
+			} else {
+				i = m + 1
+			}
+		}
+	}
+	for _, e := range best.Txns {
 		if e.CommitTime > t {
 			return e, true, nil
 		}
 	}
-	return found, false, fmt.Errorf("%w: %s: no transaction as late as its index says", ErrCorrupt, SegmentKey(epoch, x.First()))
+	return found, false, fmt.Errorf("%w: %s: no transaction as late as its index says", ErrCorrupt, SegmentKey(epoch, best.First()))
 }
 
-// FirstBehind returns the first transaction of the epoch for which behind is true;
-// ok is false when there is none. behind must be false for all transactions up to
-// some point and true for all after it, as a comparison of positions is. It takes
-// O(log n) requests.
-func (a *Archive) FirstBehind(ctx context.Context, epoch uint64, behind func(*change.Txn) (bool, error)) (found segment.Entry, ok bool, err error) {
-	x, err := a.firstSegment(ctx, epoch, func(x *segment.Tail) (bool, error) { return behind(&x.Txns[len(x.Txns)-1].Txn) })
-	if err != nil || x == nil {
-		return found, false, err
-	}
-	for _, e := range x.Txns {
-		if ok, err := behind(&e.Txn); ok || err != nil {
-			return e, ok, err
-		}
-	}
-	return found, false, fmt.Errorf("%w: %s: transactions out of order", ErrCorrupt, SegmentKey(epoch, x.First()))
-}
-
-// firstSegment returns the first segment for which past is true, or nil. past
-// must be false up to some segment and true behind it.
-func (a *Archive) firstSegment(ctx context.Context, epoch uint64, past func(*segment.Tail) (bool, error)) (*segment.Tail, error) {
-	frames, err := segment.NewFrameReader()
+// segmentsBetween lists the segments that begin after low and before high, a page of
+// them at most; all reports whether there are no more.
+func (a *Archive) segmentsBetween(ctx context.Context, epoch uint64, low, high change.Seq) (some []span, all bool, err error) {
+	objects, err := a.Store.List(ctx, segmentsKey(epoch), afterKey(epoch, 0, low), page)
 	if err != nil {
-		return nil, err
+		return nil, false, fmt.Errorf("list segments of epoch %d: %w", epoch, err)
 	}
-	read := func(seq change.Seq, size int64) (*segment.Tail, bool, error) {
-		x, err := a.segmentTail(ctx, frames, epoch, seq, size)
+	for _, o := range objects {
+		seq, err := parseSegmentKey(epoch, o.Key)
 		if err != nil {
-			return nil, false, notFoundIsCorrupt(err)
+			return nil, false, err
 		}
-		ok, err := past(x)
-		return x, ok, err
+		if seq >= high {
+			return some, true, nil
+		}
+		some = append(some, span{first: seq, size: o.Size})
 	}
-	tail, size, err := a.lastSegment(ctx, epoch, math.MaxUint64)
-	if err != nil || tail == 0 {
-		return nil, err
-	}
-	best, ok, err := read(tail, size)
-	if err != nil || !ok {
-		return nil, err
-	}
-	// Invariant of the search: best is past; every segment that begins at or before
-	// low is not; none but best and those before it begins behind high.
-	low, high := change.Seq(0), tail
-	for low < high {
-		mid := low + (high-low)/2
-		after := ""
-		if mid > 0 {
-			after = SegmentKey(epoch, mid)
-		}
-		objects, err := a.Store.List(ctx, segmentsKey(epoch), after, 1)
-		if err != nil {
-			return nil, fmt.Errorf("list segments of epoch %d: %w", epoch, err)
-		}
-		if len(objects) == 0 {
-			return nil, fmt.Errorf("%w: epoch %d has lost its tail", ErrCorrupt, epoch)
-		}
-		seq, err := parseSegmentKey(epoch, objects[0].Key)
-		if err != nil {
-			return nil, err
-		}
-		if seq >= best.First() { // nothing begins between mid and best
-			high = mid
-			continue
-		}
-		x, ok, err := read(seq, objects[0].Size)
-		switch {
-		case err != nil:
-			return nil, err
-		case ok:
-			best, high = x, mid
-		default:
-			low = seq
-		}
-	}
-	return best, nil
+	return some, len(objects) < page, nil
 }
 
 // Lookup returns the index entry of one transaction; ok is false when the epoch

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io"
 	"io/fs"
@@ -38,6 +39,7 @@ type rolled struct {
 
 // span is a rollup as its key describes it.
 type span struct {
+	epoch       uint64
 	first, last change.Seq
 	key         string
 	size        int64
@@ -58,118 +60,212 @@ func parseRollupKey(epoch uint64, level int, o Object) (span, error) {
 	if !ok || err1 != nil || err2 != nil || f == 0 || l < f || rollupKey(epoch, level, f, l) != o.Key {
 		return span{}, fmt.Errorf("%w: %s is no key of a rollup", ErrCorrupt, o.Key)
 	}
-	return span{first: f, last: l, key: o.Key, size: o.Size}, nil
-}
-
-// rollups lists the rollups of a level that begin after the given Seq.
-func (a *Archive) rollups(ctx context.Context, epoch uint64, level int, after change.Seq) ([]span, error) {
-	var all []span
-	start := ""
-	if after > 0 {
-		start = rollupsKey(epoch, level) + after.String() + "z" // behind every rollup that begins with after
-	}
-	for {
-		objects, err := a.Store.List(ctx, rollupsKey(epoch, level), start, page)
-		if err != nil {
-			return nil, fmt.Errorf("list rollups of epoch %d: %w", epoch, err)
-		}
-		for _, o := range objects {
-			s, err := parseRollupKey(epoch, level, o)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, s)
-			start = o.Key
-		}
-		if len(objects) < page {
-			return all, nil
-		}
-	}
+	return span{epoch: epoch, first: f, last: l, key: o.Key, size: o.Size}, nil
 }
 
 // roller gathers indexes until a rollup is due. Its state is derived from the
-// archive at every start.
+// archive at every start, and so are the borders between rollups: whoever continues
+// writes the objects that its predecessor would have written.
 type roller struct {
 	archive *Archive
 	epoch   uint64
+	fan     int // rollupFan, less in tests
 	pending []rolled
-	bytes   int
 	lower   []span // rollups of level 1 that no rollup of level 2 holds yet
+	off     bool   // this writer writes no more rollups
+	failed  error  // why, until it has been reported
 }
 
-// newRoller finds out what the rollups of the epoch do not hold yet.
+// maxPending bounds what is kept of segments while rollups cannot be written.
+const maxPending = 4 * rollupBytes
+
+// newRoller finds out what the rollups of the epoch do not hold yet. It writes
+// nothing, and takes few requests however long the epoch is. Damage does not stop a
+// writer: it then goes on without rollups.
 func (a *Archive) newRoller(ctx context.Context, tail Tail) (*roller, error) {
-	r := &roller{archive: a, epoch: tail.Epoch}
+	r := &roller{archive: a, epoch: tail.Epoch, fan: rollupFan}
 	if tail.Seq == 0 {
 		return r, nil
 	}
-	done := change.Seq(0)
-	upper, err := a.rollups(ctx, tail.Epoch, 2, 0)
-	if err != nil {
+	if err := r.catchUp(ctx, tail); errors.Is(err, ErrCorrupt) {
+		r.stop(err)
+	} else if err != nil {
 		return nil, err
-	}
-	if n := len(upper); n > 0 {
-		done = upper[n-1].last
-	}
-	if r.lower, err = a.rollups(ctx, tail.Epoch, 1, done); err != nil {
-		return nil, err
-	}
-	if n := len(r.lower); n > 0 {
-		done = r.lower[n-1].last
-	}
-	for x, err := range a.Segments(ctx, tail.Epoch, done+1) {
-		if err != nil {
-			return nil, err
-		}
-		r.take(rolled{first: x.First(), last: x.Last(), size: x.Size, packed: x.Packed})
-		if err := r.write(ctx); err != nil {
-			return nil, err
-		}
 	}
 	return r, nil
 }
 
-func (r *roller) add(ctx context.Context, s rolled) error {
-	r.take(s)
-	return r.write(ctx)
-}
-
-func (r *roller) take(s rolled) {
-	r.pending = append(r.pending, s)
-	r.bytes += len(s.packed)
-}
-
-func (r *roller) write(ctx context.Context) error {
-	if len(r.pending) < rollupFan && r.bytes < rollupBytes {
-		return nil
-	}
-	first, last := r.pending[0].first, r.pending[len(r.pending)-1].last
-	body := encodeRollup(r.pending)
-	r.pending, r.bytes = nil, 0
-	key := rollupKey(r.epoch, 1, first, last)
-	if err := r.create(ctx, key, body); err != nil {
+func (r *roller) catchUp(ctx context.Context, tail Tail) error {
+	done := change.Seq(0) // the last transaction rolled up
+	upper, _, err := r.archive.lastPage(ctx, r.epoch, 2, 0, math.MaxUint64)
+	if err != nil {
 		return err
 	}
-	r.lower = append(r.lower, span{first: first, last: last, key: key, size: int64(len(body))})
-	if len(r.lower) < rollupFan {
-		return nil
+	if n := len(upper); n > 0 {
+		done = upper[n-1].last
 	}
-	lower := r.lower
-	r.lower = nil
-	var total int64
-	for _, s := range lower {
-		total += s.size
+	above := done
+	// What a page does not hold is too much to catch up with. It stays as it is, and
+	// costs readers time.
+	lower, from, err := r.archive.lastPage(ctx, r.epoch, 1, done, math.MaxUint64)
+	if err != nil {
+		return err
 	}
-	if total > rollupBytes {
-		return nil // large enough as they are: one more hop would save nothing
-	}
-	var all []rolled
-	for _, s := range lower {
-		if err := r.archive.readRollup(ctx, s, func(e rolled) error { all = append(all, e); return nil }); err != nil {
-			return err
+	if n := len(lower); n > 0 {
+		done = lower[n-1].last
+		if from == above {
+			r.lower = lower
 		}
 	}
-	return r.create(ctx, rollupKey(r.epoch, 2, lower[0].first, lower[len(lower)-1].last), encodeRollup(all))
+	objects, err := r.archive.Store.List(ctx, segmentsKey(r.epoch), afterKey(r.epoch, 0, done), page)
+	if err != nil {
+		return fmt.Errorf("list segments of epoch %d: %w", r.epoch, err)
+	}
+	if len(objects) == page {
+		return nil
+	}
+	frames, err := segment.NewFrameReader()
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		seq, err := parseSegmentKey(r.epoch, o.Key)
+		if err != nil {
+			return err
+		}
+		if seq > tail.Segment {
+			break // another writer's
+		}
+		x, err := r.archive.segmentTail(ctx, frames, r.epoch, seq, o.Size)
+		if err != nil {
+			return notFoundIsCorrupt(err)
+		}
+		if seq != done+1 {
+			return &HoleError{Epoch: r.epoch, After: done, Next: seq}
+		}
+		done = x.Last()
+		r.pending = append(r.pending, rolled{first: seq, last: done, size: x.Size, packed: bytes.Clone(x.Packed)})
+	}
+	return nil
+}
+
+func (r *roller) stop(err error) {
+	*r = roller{archive: r.archive, epoch: r.epoch, fan: r.fan, off: true,
+		failed: fmt.Errorf("no rollups are written until the next start: %w", err)}
+}
+
+// add takes the index of a segment that is in the archive and writes the rollups
+// that are due.
+func (r *roller) add(ctx context.Context, s rolled) error {
+	if r.off {
+		err := r.failed
+		r.failed = nil
+		return err
+	}
+	r.pending = append(r.pending, s)
+	err := r.write(ctx)
+	if err != nil {
+		var bytes int
+		for i := range r.pending {
+			bytes += len(r.pending[i].packed)
+		}
+		if bytes > maxPending {
+			r.stop(err)
+			err, r.failed = r.failed, nil
+		}
+	}
+	return err
+}
+
+// write writes what is due. What fails stays due: a rollup that is left out would
+// leave a hole that no later start fills.
+func (r *roller) write(ctx context.Context) error {
+	for {
+		n := r.due()
+		if n == 0 {
+			break
+		}
+		first, last := r.pending[0].first, r.pending[n-1].last
+		body := r.archive.encodeRollup(r.epoch, r.pending[:n])
+		key := rollupKey(r.epoch, 1, first, last)
+		if err := r.create(ctx, key, body); err != nil {
+			return err
+		}
+		r.lower = append(r.lower, span{epoch: r.epoch, first: first, last: last, key: key, size: int64(len(body))})
+		r.pending = append([]rolled(nil), r.pending[n:]...)
+	}
+	for {
+		n := r.dueLower()
+		if n == 0 {
+			return nil
+		}
+		if n > 1 { // a single one would only be copied
+			if err := r.writeUpper(ctx, r.lower[:n]); err != nil && !errors.Is(err, ErrCorrupt) {
+				return err
+			} else if err != nil {
+				r.lower = r.lower[n:] // they will not mend
+				return err
+			}
+		}
+		r.lower = append([]span(nil), r.lower[n:]...)
+	}
+}
+
+// due returns how many of the pending indexes make a rollup, or zero.
+func (r *roller) due() int {
+	bytes := 0
+	for i := range r.pending {
+		if bytes += len(r.pending[i].packed); i+1 == r.fan || bytes >= rollupBytes {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// dueLower is due for rollups of level 1. Those of one rollup of level 2 must follow
+// upon each other.
+func (r *roller) dueLower() int {
+	var bytes int64
+	for i, s := range r.lower {
+		if i > 0 && s.first != r.lower[i-1].last+1 {
+			return i
+		}
+		if bytes += s.size; i+1 == r.fan || bytes >= rollupBytes {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+func (r *roller) writeUpper(ctx context.Context, lower []span) error {
+	frames, err := segment.NewFrameReader()
+	if err != nil {
+		return err
+	}
+	var all []rolled
+	next := lower[0].first
+	for _, s := range lower {
+		err := r.archive.readRollup(ctx, s, func(e rolled) error {
+			t, err := e.decode(frames)
+			if err != nil {
+				return err
+			}
+			if t.First() != next {
+				return fmt.Errorf("%w: %s holds the index of segment %s where %s must be", ErrCorrupt, s.key, t.First(), next)
+			}
+			e.first, e.last = t.First(), t.Last()
+			next = e.last + 1
+			all = append(all, e)
+			return nil
+		})
+		if err == nil && next != s.last+1 {
+			err = fmt.Errorf("%w: %s ends with %s", ErrCorrupt, s.key, next-1)
+		}
+		if err != nil {
+			return notFoundIsCorrupt(err)
+		}
+	}
+	return r.create(ctx, rollupKey(r.epoch, 2, lower[0].first, lower[len(lower)-1].last), r.archive.encodeRollup(r.epoch, all))
 }
 
 func (r *roller) create(ctx context.Context, key string, body []byte) error {
@@ -180,8 +276,14 @@ func (r *roller) create(ctx context.Context, key string, body []byte) error {
 	return nil
 }
 
-func encodeRollup(entries []rolled) []byte {
-	b := []byte(rollupMagic)
+// rollupHeader is what a rollup of the epoch begins with.
+func (a *Archive) rollupHeader(epoch uint64) []byte {
+	b := append([]byte(rollupMagic), a.id[:]...)
+	return binary.LittleEndian.AppendUint64(b, epoch)
+}
+
+func (a *Archive) encodeRollup(epoch uint64, entries []rolled) []byte {
+	b := a.rollupHeader(epoch)
 	for _, e := range entries {
 		b = binary.LittleEndian.AppendUint64(b, uint64(e.size))
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.packed)))
@@ -195,61 +297,95 @@ func encodeRollup(entries []rolled) []byte {
 // entries are not set: they are in the packed index. Every packed slice is its
 // receiver's to keep.
 func (a *Archive) readRollup(ctx context.Context, s span, entry func(rolled) error) error {
+	r, err := a.openRollup(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	for {
+		e, err := r.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := entry(e); err != nil {
+			return err
+		}
+	}
+}
+
+// rollupReader reads the entries of one rollup.
+type rollupReader struct {
+	key  string
+	body io.ReadCloser
+	sum  hash.Hash32
+	left int64
+}
+
+// openRollup opens a rollup, which must be closed.
+func (a *Archive) openRollup(ctx context.Context, s span) (*rollupReader, error) {
 	body, size, err := a.Store.Open(ctx, s.key, 0, -1)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", s.key, err)
+		return nil, fmt.Errorf("read %s: %w", s.key, err)
 	}
-	defer body.Close()
-	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	left := size
-	read := func(p []byte) error {
-		left -= int64(len(p))
-		if _, err := io.ReadFull(body, p); err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return fmt.Errorf("%w: %s is truncated", ErrCorrupt, s.key)
-			}
-			return fmt.Errorf("read %s: %w", s.key, err)
-		}
-		return nil
+	r := &rollupReader{key: s.key, body: body, sum: crc32.New(crc32.MakeTable(crc32.Castagnoli)), left: size}
+	want := a.rollupHeader(s.epoch)
+	head, err := r.read(int64(len(want)))
+	if err == nil && !bytes.Equal(head, want) {
+		err = fmt.Errorf("%w: %s is no rollup of version 1 of this epoch: it begins with %x", ErrCorrupt, s.key, head)
 	}
-	head := make([]byte, len(rollupMagic))
-	if err := read(head); err != nil {
+	if err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *rollupReader) close() { _ = r.body.Close() } // read only
+
+func (r *rollupReader) read(n int64) ([]byte, error) {
+	if n > r.left {
+		return nil, fmt.Errorf("%w: %s: %d bytes announced, %d left", ErrCorrupt, r.key, n, r.left)
+	}
+	p := make([]byte, n)
+	if _, err := io.ReadFull(r.body, p); err != nil {
+		return nil, fmt.Errorf("read %s: %w", r.key, err)
+	}
+	r.left -= n
+	_, _ = r.sum.Write(p)
+	return p, nil
+}
+
+// next returns the next entry. io.EOF means that the rollup was read to its end and
+// its checksum is right.
+func (r *rollupReader) next() (rolled, error) {
+	head, err := r.read(rollupEntrySize)
+	if err != nil {
+		return rolled{}, err
+	}
+	size, n := binary.LittleEndian.Uint64(head), int64(binary.LittleEndian.Uint32(head[8:]))
+	if size == 0 && n == 0 {
+		return rolled{}, r.end()
+	}
+	if size > math.MaxInt64 {
+		return rolled{}, fmt.Errorf("%w: %s: segment of %d bytes", ErrCorrupt, r.key, size)
+	}
+	packed, err := r.read(n)
+	return rolled{size: int64(size), packed: packed}, err
+}
+
+func (r *rollupReader) end() error {
+	want := r.sum.Sum32()
+	sum, err := r.read(4)
+	if err != nil {
 		return err
 	}
-	if string(head) != rollupMagic {
-		return fmt.Errorf("%w: %s is no rollup of version 1: it begins with %x", ErrCorrupt, s.key, head)
+	if r.left != 0 || binary.LittleEndian.Uint32(sum) != want {
+		return fmt.Errorf("%w: %s: checksum mismatch", ErrCorrupt, r.key)
 	}
-	_, _ = sum.Write(head)
-	for {
-		head := make([]byte, rollupEntrySize)
-		if err := read(head); err != nil {
-			return err
-		}
-		_, _ = sum.Write(head)
-		segmentSize, n := binary.LittleEndian.Uint64(head), int64(binary.LittleEndian.Uint32(head[8:]))
-		if segmentSize == 0 && n == 0 {
-			break
-		}
-		if n > left || segmentSize > math.MaxInt64 {
-			return fmt.Errorf("%w: %s: index of %d bytes with %d left", ErrCorrupt, s.key, n, left)
-		}
-		packed := make([]byte, n)
-		if err := read(packed); err != nil {
-			return err
-		}
-		_, _ = sum.Write(packed)
-		if err := entry(rolled{size: int64(segmentSize), packed: packed}); err != nil {
-			return err
-		}
-	}
-	want := sum.Sum32()
-	if err := read(head[:4]); err != nil {
-		return err
-	}
-	if left != 0 || binary.LittleEndian.Uint32(head) != want {
-		return fmt.Errorf("%w: %s: checksum mismatch", ErrCorrupt, s.key)
-	}
-	return nil
+	return io.EOF
 }
 
 // decode turns a rollup's entry into the tail of its segment.

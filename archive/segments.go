@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"iter"
 	"math"
-	"sort"
 
 	"txreel/change"
 	"txreel/segment"
@@ -53,99 +52,143 @@ type walk struct {
 	archive *Archive
 	epoch   uint64
 	next    change.Seq // the transaction to be found next
+	aligned bool       // a segment must begin with it
 	yield   func(SegmentIndex, error) bool
 	frames  *segment.FrameReader
-	upper   []span // rollups of level 2
-	lower   []span // rollups of level 1, read when a level 2 does not help
-	asked   bool   // lower has been read
+	rollups [levels]rollupList // the highest level first
 }
 
 func (w *walk) run(ctx context.Context) (err error) {
 	if w.frames, err = segment.NewFrameReader(); err != nil {
 		return err
 	}
-	if w.upper, err = w.archive.rollups(ctx, w.epoch, 2, 0); err != nil {
-		return err
+	w.aligned = w.next == 1
+	for i := range w.rollups {
+		w.rollups[i] = rollupList{archive: w.archive, epoch: w.epoch, level: levels - i}
 	}
 	for {
-		list := &w.upper
-		i := covering(*list, w.next)
-		if i < 0 {
-			if err := w.readLower(ctx); err != nil {
-				return err
-			}
-			list = &w.lower
-			i = covering(*list, w.next)
+		until, found, err := w.fromRollup(ctx)
+		if err != nil {
+			return err
 		}
-		if i < 0 {
-			if more, err := w.segments(ctx); err != nil || !more {
-				return err
-			}
+		if found {
 			continue
 		}
-		s := (*list)[i]
-		err := w.archive.readRollup(ctx, s, func(e rolled) error {
-			t, err := e.decode(w.frames)
-			if err != nil {
-				return err
-			}
-			return w.segment(SegmentIndex{Tail: t, Key: SegmentKey(w.epoch, t.First())})
-		})
-		var hole *HoleError
-		switch {
-		case err == nil && w.next > s.last:
-		case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrCorrupt) && !errors.As(err, &hole), errors.Is(err, segment.ErrCorrupt):
-			// Derived data that is damaged or gone: the segments themselves decide.
-			*list = append((*list)[:i:i], (*list)[i+1:]...)
-		default:
+		if more, err := w.fromSegments(ctx, until); err != nil || !more {
 			return err
 		}
 	}
 }
 
-// covering returns the number of the span that holds seq, or -1.
-func covering(spans []span, seq change.Seq) int {
-	i := sort.Search(len(spans), func(i int) bool { return spans[i].last >= seq })
-	if i < len(spans) && spans[i].first <= seq {
-		return i
+// fromRollup reads the highest rollup that holds the next transaction. When there is
+// none it returns found false and where the next rollup begins.
+func (w *walk) fromRollup(ctx context.Context) (until change.Seq, found bool, err error) {
+	until = math.MaxUint64
+	for i := range w.rollups {
+		l := &w.rollups[i]
+		s, ok, err := l.at(ctx, w.next, !w.aligned)
+		if err != nil {
+			return 0, false, err
+		}
+		if ok && s.first > w.next {
+			until = min(until, s.first)
+		}
+		if !ok || s.first > w.next {
+			continue
+		}
+		err = w.archive.readRollup(ctx, s, w.rolled)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrCorrupt) && !errors.Is(err, segment.ErrCorrupt) {
+			return 0, false, err
+		}
+		if w.next <= s.last {
+			// Derived data that is damaged or gone: the segments themselves decide.
+			l.drop()
+		}
+		return 0, true, nil
 	}
-	return -1
+	return until, false, nil
 }
 
-// readLower lists the rollups of level 1 that no rollup of level 2 before the
-// current place holds.
-func (w *walk) readLower(ctx context.Context) (err error) {
-	if w.asked {
+// rolled hands an entry of a rollup to the caller. One that does not fit where the
+// walk stands is the rollup's fault: it proves nothing about the segments.
+func (w *walk) rolled(e rolled) error {
+	t, err := e.decode(w.frames)
+	switch {
+	case err != nil:
+		return err
+	case t.Last() < w.next:
 		return nil
+	case t.First() > w.next || w.aligned && t.First() != w.next:
+		return fmt.Errorf("%w: a rollup holds the index of segment %s where that of %s must be", ErrCorrupt, t.First(), w.next)
 	}
-	w.asked = true
-	var after change.Seq
-	for _, s := range w.upper {
-		if s.last < w.next {
-			after = s.last
-		}
-	}
-	w.lower, err = w.archive.rollups(ctx, w.epoch, 1, after)
-	return err
+	return w.segment(SegmentIndex{Tail: t, Key: SegmentKey(w.epoch, t.First())})
 }
 
-// segments reads indexes from the segments themselves, up to the next rollup or
-// the tail; more is false at the tail.
-func (w *walk) segments(ctx context.Context) (more bool, err error) {
-	until := change.Seq(math.MaxUint64)
-	for _, spans := range [][]span{w.upper, w.lower} {
-		if i := sort.Search(len(spans), func(i int) bool { return spans[i].first > w.next }); i < len(spans) {
-			until = min(until, spans[i].first)
+// rollupList is the rollups of one level from where a walk stands, page by page.
+type rollupList struct {
+	archive *Archive
+	epoch   uint64
+	level   int
+	spans   []span
+	begun   bool
+	all     bool // spans holds the last there is
+	after   string
+}
+
+// at returns the first rollup that ends at or after next; ok is false when there is
+// none. With search it finds one that begins before next, too: a walk needs that
+// only where it begins.
+func (l *rollupList) at(ctx context.Context, next change.Seq, search bool) (s span, ok bool, err error) {
+	if search && !l.begun {
+		if l.spans, _, err = l.archive.lastPage(ctx, l.epoch, l.level, 0, next); err != nil {
+			return s, false, err
+		}
+		if n := len(l.spans); n > 0 {
+			l.spans = l.spans[n-1:]
+			l.after = l.spans[0].key
 		}
 	}
-	seq, _, err := w.archive.lastSegment(ctx, w.epoch, w.next)
-	if err != nil {
-		return false, err
+	l.begun = true
+	for {
+		for len(l.spans) > 0 && l.spans[0].last < next {
+			l.spans = l.spans[1:]
+		}
+		if len(l.spans) > 0 {
+			return l.spans[0], true, nil
+		}
+		if l.all {
+			return s, false, nil
+		}
+		// Not from where the last page ended: a higher level may have led far beyond.
+		l.after = max(l.after, afterKey(l.epoch, l.level, next-1))
+		objects, err := l.archive.Store.List(ctx, rollupsKey(l.epoch, l.level), l.after, page)
+		if err != nil {
+			return s, false, fmt.Errorf("list rollups of epoch %d: %w", l.epoch, err)
+		}
+		for _, o := range objects {
+			l.after = o.Key
+			if s, err := parseRollupKey(l.epoch, l.level, o); err == nil {
+				l.spans = append(l.spans, s)
+			}
+		}
+		l.all = len(objects) < page
 	}
-	after := ""
-	if seq > 1 {
-		after = SegmentKey(w.epoch, seq-1)
+}
+
+// drop forgets the rollup that at has returned.
+func (l *rollupList) drop() { l.spans = l.spans[1:] }
+
+// fromSegments reads indexes from the segments themselves, up to the transaction
+// until or the tail; more is false at the tail.
+func (w *walk) fromSegments(ctx context.Context, until change.Seq) (more bool, err error) {
+	begin := w.next
+	if !w.aligned {
+		if begin, _, err = w.archive.lastSegment(ctx, w.epoch, w.next); err != nil {
+			return false, err
+		}
+		begin = max(begin, 1)
 	}
+	after := afterKey(w.epoch, 0, begin-1)
 	for {
 		objects, err := w.archive.Store.List(ctx, segmentsKey(w.epoch), after, page)
 		if err != nil {
@@ -182,7 +225,10 @@ func (w *walk) segment(x SegmentIndex) error {
 	if x.First() > w.next {
 		return &HoleError{Epoch: w.epoch, After: w.next - 1, Next: x.First()}
 	}
-	w.next = x.Last() + 1
+	if w.aligned && x.First() < w.next {
+		return fmt.Errorf("%w: %s begins before the segment before it ends, with %s", ErrCorrupt, x.Key, w.next-1)
+	}
+	w.next, w.aligned = x.Last()+1, true
 	if !w.yield(x, nil) {
 		return errStop
 	}
