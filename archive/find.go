@@ -14,23 +14,55 @@ import (
 // the search bisects the running maximum that each segment carries, so the answer
 // is exact, in O(log n) requests.
 func (a *Archive) FirstAfter(ctx context.Context, epoch uint64, t change.Time) (found segment.Entry, ok bool, err error) {
+	x, err := a.firstSegment(ctx, epoch, func(x *segment.Tail) (bool, error) { return x.Latest > t, nil })
+	if err != nil || x == nil {
+		return found, false, err
+	}
+	for _, e := range x.Txns {
+		if e.CommitTime > t {
+			return e, true, nil
+		}
+	}
+	return found, false, fmt.Errorf("%w: %s: no transaction as late as its index says", ErrCorrupt, SegmentKey(epoch, x.First()))
+}
+
+// FirstBehind returns the first transaction of the epoch for which behind is true;
+// ok is false when there is none. behind must be false for all transactions up to
+// some point and true for all after it, as a comparison of positions is. It takes
+// O(log n) requests.
+func (a *Archive) FirstBehind(ctx context.Context, epoch uint64, behind func(*change.Txn) (bool, error)) (found segment.Entry, ok bool, err error) {
+	x, err := a.firstSegment(ctx, epoch, func(x *segment.Tail) (bool, error) { return behind(&x.Txns[len(x.Txns)-1].Txn) })
+	if err != nil || x == nil {
+		return found, false, err
+	}
+	for _, e := range x.Txns {
+		if ok, err := behind(&e.Txn); ok || err != nil {
+			return e, ok, err
+		}
+	}
+	return found, false, fmt.Errorf("%w: %s: transactions out of order", ErrCorrupt, SegmentKey(epoch, x.First()))
+}
+
+// firstSegment returns the first segment for which past is true, or nil. past
+// must be false up to some segment and true behind it.
+func (a *Archive) firstSegment(ctx context.Context, epoch uint64, past func(*segment.Tail) (bool, error)) (*segment.Tail, error) {
 	frames, err := segment.NewFrameReader()
 	if err != nil {
-		return found, false, err
+		return nil, err
 	}
 	tail, size, err := a.lastSegment(ctx, epoch, math.MaxUint64)
 	if err != nil || tail == 0 {
-		return found, false, err
+		return nil, err
 	}
 	best, err := a.segmentTail(ctx, frames, epoch, tail, size)
 	if err != nil {
-		return found, false, notFoundIsCorrupt(err)
+		return nil, notFoundIsCorrupt(err)
 	}
-	if best.Latest <= t {
-		return found, false, nil
+	if ok, err := past(best); !ok || err != nil {
+		return nil, err
 	}
-	// Invariant: best.Latest > t, every segment that begins at or before low has
-	// Latest <= t, and none begins between high and best.
+	// Invariant: past is true for best and false for every segment that begins at or
+	// before low, and none begins between high and best.
 	low, high := change.Seq(0), tail-1
 	near := false // the segments behind low may fit into one page
 	for low < high {
@@ -40,7 +72,7 @@ func (a *Archive) FirstAfter(ctx context.Context, epoch uint64, t change.Time) (
 		}
 		some, all, err := a.segmentsBetween(ctx, epoch, mid, best.First())
 		if err != nil {
-			return found, false, err
+			return nil, err
 		}
 		near = all && !near
 		if len(some) == 0 {
@@ -49,9 +81,13 @@ func (a *Archive) FirstAfter(ctx context.Context, epoch uint64, t change.Time) (
 		}
 		x, err := a.segmentTail(ctx, frames, epoch, some[0].first, some[0].size)
 		if err != nil {
-			return found, false, notFoundIsCorrupt(err)
+			return nil, notFoundIsCorrupt(err)
 		}
-		if x.Latest > t {
+		ok, err := past(x)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
 			best, high = x, mid
 			continue
 		}
@@ -68,21 +104,20 @@ func (a *Archive) FirstAfter(ctx context.Context, epoch uint64, t change.Time) (
 			m := i + (j-i)/2
 			x, err := a.segmentTail(ctx, frames, epoch, some[m].first, some[m].size)
 			if err != nil {
-				return found, false, notFoundIsCorrupt(err)
+				return nil, notFoundIsCorrupt(err)
 			}
-			if x.Latest > t {
+			ok, err := past(x)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
 				best, j = x, m
 			} else {
 				i = m + 1
 			}
 		}
 	}
-	for _, e := range best.Txns {
-		if e.CommitTime > t {
-			return e, true, nil
-		}
-	}
-	return found, false, fmt.Errorf("%w: %s: no transaction as late as its index says", ErrCorrupt, SegmentKey(epoch, best.First()))
+	return best, nil
 }
 
 // segmentsBetween lists the segments that begin after low and before high, a page of
