@@ -50,19 +50,24 @@ func (a *Archive) firstSegment(ctx context.Context, epoch uint64, past func(*seg
 	if err != nil {
 		return nil, err
 	}
+	read := func(seq change.Seq, size int64) (*segment.Tail, bool, error) {
+		x, err := a.segmentTail(ctx, frames, epoch, seq, size)
+		if err != nil {
+			return nil, false, notFoundIsCorrupt(err)
+		}
+		ok, err := past(x)
+		return x, ok, err
+	}
 	tail, size, err := a.lastSegment(ctx, epoch, math.MaxUint64)
 	if err != nil || tail == 0 {
 		return nil, err
 	}
-	best, err := a.segmentTail(ctx, frames, epoch, tail, size)
-	if err != nil {
-		return nil, notFoundIsCorrupt(err)
-	}
-	if ok, err := past(best); !ok || err != nil {
+	best, ok, err := read(tail, size)
+	if err != nil || !ok {
 		return nil, err
 	}
-	// Invariant: past is true for best and false for every segment that begins at or
-	// before low, and none begins between high and best.
+	// Invariant of the search: best is past; every segment that begins at or before
+	// low is not; none begins behind high and before best.
 	low, high := change.Seq(0), tail-1
 	near := false // the segments behind low may fit into one page
 	for low < high {
@@ -79,43 +84,31 @@ func (a *Archive) firstSegment(ctx context.Context, epoch uint64, past func(*seg
 			high = mid
 			continue
 		}
-		x, err := a.segmentTail(ctx, frames, epoch, some[0].first, some[0].size)
-		if err != nil {
-			return nil, notFoundIsCorrupt(err)
-		}
-		ok, err := past(x)
-		if err != nil {
+		x, ok, err := read(some[0].first, some[0].size)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if ok {
+		case ok:
 			best, high = x, mid
 			continue
-		}
-		low = some[0].first
-		if !all {
+		case !all:
+			low = some[0].first
 			continue
 		}
-		// All candidates are at hand: bisect them without another listing.
-		for i, j := 1, len(some); ; {
-			if i >= j {
-				low = high
-				break
-			}
-			m := i + (j-i)/2
-			x, err := a.segmentTail(ctx, frames, epoch, some[m].first, some[m].size)
-			if err != nil {
-				return nil, notFoundIsCorrupt(err)
-			}
-			ok, err := past(x)
-			if err != nil {
+		// All that is left is at hand: bisect it without another listing.
+		for some = some[1:]; len(some) > 0; {
+			m := len(some) / 2
+			x, ok, err := read(some[m].first, some[m].size)
+			switch {
+			case err != nil:
 				return nil, err
-			}
-			if ok {
-				best, j = x, m
-			} else {
-				i = m + 1
+			case ok:
+				best, some = x, some[:m]
+			default:
+				some = some[m+1:]
 			}
 		}
+		return best, nil
 	}
 	return best, nil
 }
