@@ -46,14 +46,20 @@ func (c *checker) record(r *Record, offset int) error {
 		c.open = true
 		c.cur = Entry{Txn: change.Txn{Seq: r.Seq, Kind: r.TxnKind}, Frame: len(c.frames) - 1, Offset: offset}
 	case Message:
-		if !c.open {
+		switch {
+		case !c.open:
 			return fmt.Errorf("message outside a transaction")
+		case c.cur.Kind == change.TxnHeartbeat:
+			return fmt.Errorf("message in a heartbeat")
 		}
 		c.cur.Messages++
 		c.cur.Bytes += uint64(len(r.Raw))
 	case Commit:
-		if !c.open {
+		switch {
+		case !c.open:
 			return fmt.Errorf("commit outside a transaction")
+		case c.cur.Kind == change.TxnHeartbeat && r.XID != "":
+			return fmt.Errorf("heartbeat with an id")
 		}
 		c.open = false
 		c.cur.XID, c.cur.Position, c.cur.CommitTime = r.XID, r.Position, r.CommitTime

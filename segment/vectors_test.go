@@ -330,6 +330,12 @@ func vectors(t testing.TB) (list []namedVector) {
 	records("record-nested-begin", "a second transaction begins inside the first", func(raw []byte) []byte { return append(record(recordBegin, 1, 1), raw...) })
 	records("record-message-outside", "a message follows the commit", func(raw []byte) []byte { return append(raw, record(recordMessage, 'x')...) })
 	records("record-commit-outside", "a commit follows the commit", func(raw []byte) []byte { return append(raw, record(recordCommit, 0, 0, 0)...) })
+	records("heartbeat-message", "a heartbeat with a message follows", func(raw []byte) []byte {
+		return slices.Concat(raw, record(recordBegin, 2, 2), record(recordMessage, 'x'), record(recordCommit, 0, 0, 0))
+	})
+	records("heartbeat-id", "a heartbeat with an id follows", func(raw []byte) []byte {
+		return slices.Concat(raw, record(recordBegin, 2, 2), record(recordCommit, 1, 'x', 0, 0))
+	})
 	records("record-unfinished", "a second transaction begins and never ends", func(raw []byte) []byte { return append(raw, record(recordBegin, 2, 1)...) })
 
 	entry := func(name, comment string, change func(*Index)) {
