@@ -59,9 +59,30 @@ func TestRequests(t *testing.T) {
 		if err := tt.call(); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		if got := p.requests(); len(got) != tt.want {
+		got := p.requests()
+		if len(got) != tt.want {
 			t.Errorf("%s: %d requests %q, want %d", tt.name, len(got), got, tt.want)
 		}
+		if tt.name == "list one of more" && !strings.Contains(got[0], "max-keys=1&") {
+			t.Errorf("%s asks for more: %s", tt.name, got[0])
+		}
+	}
+}
+
+// TestRefusedBeforeTheBody checks that a key that is taken is not mistaken for a
+// service that breaks connections: the answer comes before the body is sent.
+func TestRefusedBeforeTheBody(t *testing.T) {
+	t.Parallel()
+	p, s := newProxy(t)
+	p.set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Expect") == "" {
+			t.Error("a large body came uninvited")
+		}
+		w.Header().Set("Connection", "close")
+		return answer(w, 412, "PreconditionFailed")
+	})
+	if err := create(t.Context(), s, "key", minPartSize); !errors.Is(err, fs.ErrExist) || len(p.requests()) != 1 {
+		t.Errorf("Create: %v after %d requests, want fs.ErrExist at once", err, len(p.requests()))
 	}
 }
 

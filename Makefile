@@ -1,0 +1,22 @@
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.PHONY: build demo test lint clean
+
+build: ## bin/txreel, a static binary
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/txreel ./cmd/txreel
+
+demo: ## the whole story on a throw-away database, in a minute
+	scripts/setup
+	$(MAKE) --no-print-directory build
+	bin/txreel demo
+
+test: ## every test, on real servers
+	scripts/setup test
+	CGO_ENABLED=1 go test -race -timeout 15m ./...
+
+lint: ## style, mistakes and the direction of imports
+	scripts/setup lint
+	.tools/bin/golangci-lint run ./...
+
+clean:
+	rm -rf bin
