@@ -165,7 +165,7 @@ func (g *Gateway) waitReady(ctx context.Context, addr string) error {
 	return poll(ctx, "the gateway to answer", func() (bool, error) {
 		select {
 		case <-g.proc.done:
-			return false, fmt.Errorf("%w (%v)", errEnded, g.proc.err)
+			return false, fmt.Errorf("%w (%s)", errEnded, fmt.Sprint(g.proc.err))
 		default:
 		}
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
