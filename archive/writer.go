@@ -189,3 +189,16 @@ func (w *Writer) Close() {
 		b.Reset()
 	}
 }
+
+// Index decodes the segment's index.
+func (s *Sealed) Index() (*segment.Index, error) {
+	frames, err := segment.NewFrameReader()
+	if err != nil {
+		return nil, err
+	}
+	t, _, err := frames.Tail(s.Packed, s.Size)
+	if err != nil {
+		return nil, err
+	}
+	return t.Index, nil
+}

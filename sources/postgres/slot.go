@@ -137,3 +137,9 @@ func DropSlot(ctx context.Context, conn *pgx.Conn, name string) error {
 	_, err := conn.Exec(ctx, `select pg_catalog.pg_drop_replication_slot($1)`, name)
 	return wrapSQL("drop slot "+name, err)
 }
+
+// PublicationExists reports whether the source has the publication.
+func PublicationExists(ctx context.Context, conn *pgx.Conn, name string) (bool, error) {
+	oid, err := publicationOID(ctx, conn, name)
+	return oid != 0, err
+}

@@ -49,7 +49,8 @@ const (
 // from any. It implements capture.Source.
 type Source struct {
 	opts     SourceOptions
-	start    lsn.LSN // transactions that commit before it are in the archive
+	start    lsn.LSN     // transactions that commit before it are in the archive
+	clock    change.Time // the source's, when the stream was opened
 	conn     *pgconn.PgConn
 	control  *pgx.Conn
 	pubOID   uint32
@@ -141,6 +142,9 @@ func (s *Source) check(ctx context.Context) error {
 		return fmt.Errorf("%w: publication %q does not exist in the source; if it was dropped, changes made since then cannot be decoded: run `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, s.opts.Publication)
 	}
 	s.parser.start = s.start
+	if s.clock, err = Clock(ctx, s.control); err != nil {
+		return err
+	}
 	return wrapSQL("read the transaction id horizon", s.control.QueryRow(ctx,
 		`select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint`).Scan(&s.parser.xid))
 }

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"io"
+	"sync"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+// bars shows progress on a terminal, and nothing elsewhere. It may be used
+// concurrently.
+type bars struct {
+	mu       sync.Mutex
+	progress *mpb.Progress // nil when nobody watches
+	byName   map[string]*bar
+}
+
+type bar struct {
+	*mpb.Bar
+	detail string
+}
+
+func newBars(w io.Writer, quiet bool) *bars {
+	b := &bars{byName: make(map[string]*bar)}
+	if !quiet && isTerminal(w) {
+		b.progress = mpb.New(mpb.WithOutput(w), mpb.WithWidth(48))
+	}
+	return b
+}
+
+// set moves the bar of that name, making it when it is new.
+func (b *bars) set(name string, done, total int64, detail string) {
+	if b.progress == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.byName[name]
+	if x == nil {
+		x = &bar{}
+		b.byName[name] = x
+		x.Bar = b.progress.AddBar(total,
+			mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR), decor.Percentage(decor.WCSyncSpace)),
+			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				return x.detail
+			}), decor.Name("  "), decor.AverageETA(decor.ET_STYLE_GO)))
+	}
+	x.detail = detail
+	if total > 0 {
+		x.SetTotal(total, false)
+	}
+	x.SetCurrent(done)
+}
+
+// close leaves the bars as they are and waits for the screen.
+func (b *bars) close() {
+	if b.progress == nil {
+		return
+	}
+	b.mu.Lock()
+	all := make([]*bar, 0, len(b.byName))
+	for _, x := range b.byName {
+		all = append(all, x)
+	}
+	b.mu.Unlock()
+	for _, x := range all {
+		x.SetTotal(-1, true)
+		x.Abort(false)
+	}
+	b.progress.Wait()
+}

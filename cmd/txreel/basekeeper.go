@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"txreel/archive"
+	"txreel/change"
+	"txreel/segment"
+	"txreel/sources/postgres"
+)
+
+const (
+	// catalogInterval is how often the source's table definitions are compared
+	// with the last base's.
+	catalogInterval = 30 * time.Second
+	// baseRetry is how long the keeper waits after a base that failed.
+	baseRetry = 15 * time.Second
+)
+
+// baseKeeper sees to it that the end of the record can be restored: it takes a base
+// when the epoch has none, and whenever a table is not what the last base says it is.
+type baseKeeper struct {
+	archive *archive.Archive
+	epoch   uint64
+	opts    postgres.BaseOptions
+	log     zerolog.Logger
+	wake    chan struct{}
+
+	mu       sync.Mutex
+	base     change.Seq        // the last base holds transactions up to here
+	versions map[string]uint64 // its table definitions; nil while there is no base
+	changed  string            // a table seen with another definition behind base
+}
+
+func newBaseKeeper(a *archive.Archive, epoch uint64, opts postgres.BaseOptions, log zerolog.Logger) *baseKeeper {
+	return &baseKeeper{archive: a, epoch: epoch, opts: opts, log: log, wake: make(chan struct{}, 1)}
+}
+
+// shipped looks through a segment that became durable. It runs on the capture
+// loop, and fast.
+func (k *baseKeeper) shipped(s *archive.Sealed) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.versions == nil || k.changed != "" {
+		return
+	}
+	x, err := s.Index()
+	if err == nil {
+		k.compare(x)
+	}
+	if k.changed != "" {
+		k.poke()
+	}
+}
+
+// compare looks for a table whose definition is not the base's, in transactions
+// behind the base. The caller holds mu.
+func (k *baseKeeper) compare(x *segment.Index) {
+	if x.Last() <= k.base {
+		return
+	}
+	known := true
+	for _, t := range x.Tables {
+		known = known && k.versions[t.String()] == t.Version
+	}
+	if known {
+		return
+	}
+	for _, e := range x.Txns {
+		for _, c := range e.Tables {
+			if e.Seq > k.base && k.versions[c.Table.String()] != c.Table.Version {
+				k.changed = c.Table.String()
+				return
+			}
+		}
+	}
+}
+
+func (k *baseKeeper) poke() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run takes bases until ctx ends. A base that fails is tried again: capture goes
+// on meanwhile, since what is not recorded is lost and a base is not.
+func (k *baseKeeper) run(ctx context.Context) {
+	for {
+		pause := catalogInterval
+		reason, err := k.due(ctx)
+		if err == nil && reason != "" {
+			err = k.take(ctx, reason)
+			if err == nil {
+				continue // the definitions may have changed while it was taken
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			k.log.Warn().Err(err).Msg("base not taken; points since the last one may not be restorable until it is")
+			pause = baseRetry
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.wake:
+		case <-time.After(pause):
+		}
+	}
+}
+
+// due returns why a base must be taken, or "".
+func (k *baseKeeper) due(ctx context.Context) (string, error) {
+	if k.versions == nil {
+		bases, err := k.archive.Bases(ctx, k.epoch)
+		if err != nil {
+			return "", err
+		}
+		if len(bases) == 0 {
+			return "first base of the epoch", nil
+		}
+		if err := k.adopt(ctx, &bases[len(bases)-1]); err != nil {
+			return "", err
+		}
+	}
+	k.mu.Lock()
+	changed := k.changed
+	k.mu.Unlock()
+	if changed != "" {
+		return "the definition of " + changed + " changed", nil
+	}
+	return k.compareCatalog(ctx)
+}
+
+// adopt makes b the base to compare with, and looks through what was recorded
+// since.
+func (k *baseKeeper) adopt(ctx context.Context, b *archive.Base) error {
+	k.mu.Lock()
+	k.base, k.versions, k.changed = b.Seq, b.Versions(), ""
+	k.mu.Unlock()
+	for x, err := range k.archive.Segments(ctx, k.epoch, b.Seq+1) {
+		if err != nil {
+			k.mu.Lock()
+			k.versions = nil // try again
+			k.mu.Unlock()
+			return err
+		}
+		k.mu.Lock()
+		k.compare(x.Index)
+		done := k.changed != ""
+		k.mu.Unlock()
+		if done {
+			return nil
+		}
+	}
+	return nil
+}
+
+// compareCatalog finds changes that no row has shown yet.
+func (k *baseKeeper) compareCatalog(ctx context.Context) (string, error) {
+	conn, err := postgres.Connect(ctx, k.opts.URL)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	tables, err := postgres.Tables(ctx, conn)
+	if err != nil {
+		return "", err
+	}
+	for _, t := range tables {
+		if v, ok := k.versions[t.String()]; !ok {
+			return "table " + t.String() + " was created", nil
+		} else if v != t.Version {
+			return "the definition of " + t.String() + " changed", nil
+		}
+	}
+	if len(tables) != len(k.versions) {
+		return "a table was dropped", nil
+	}
+	return "", nil
+}
+
+func (k *baseKeeper) take(ctx context.Context, reason string) error {
+	started := time.Now()
+	k.log.Info().Str("reason", reason).Msg("base started")
+	opts := k.opts
+	opts.Reason = reason
+	b, err := postgres.TakeBase(ctx, k.archive, k.epoch, opts)
+	if err != nil {
+		return fmt.Errorf("base: %w", err)
+	}
+	if err := postgres.FinishBase(ctx, k.archive, b); err != nil {
+		return fmt.Errorf("base: %w", err)
+	}
+	var rows int64
+	for i := range b.Tables {
+		rows += b.Tables[i].Rows
+	}
+	k.log.Info().Str("base", b.ID).Str("seq", b.Seq.String()).Int("tables", len(b.Tables)).Int64("rows", rows).
+		Int64("bytes", b.Size()).Dur("took", time.Since(started)).Msg("base finished")
+	return k.adopt(ctx, b)
+}

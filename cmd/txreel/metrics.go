@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"txreel/capture"
+	"txreel/sources/postgres"
+)
+
+// healthLimit is how long a healthy capture may go without progress: neither
+// something became durable nor was there nothing to do.
+const healthLimit = 30 * time.Second
+
+// monitor serves metrics and health of a capture.
+type monitor struct {
+	status   *capture.Status
+	source   atomic.Pointer[postgres.Source]
+	started  time.Time
+	failures prometheus.Counter
+	server   *http.Server
+	done     chan struct{}
+}
+
+// startMetrics listens on addr; with an empty addr nothing is served.
+func startMetrics(addr string, status *capture.Status) (*monitor, error) {
+	m := &monitor{
+		status: status, started: time.Now(), done: make(chan struct{}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "txreel_capture_failures_total", Help: "Times the capture was interrupted and started again."}),
+	}
+	if addr == "" {
+		close(m.done)
+		return m, nil
+	}
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("serve metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry(), promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", m.healthz)
+	m.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go func() { // joined by stop
+		defer close(m.done)
+		_ = m.server.Serve(listener) // ends with Shutdown
+	}()
+	return m, nil
+}
+
+func (m *monitor) stop() {
+	if m.server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := m.server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
+			_ = m.server.Close()
+		}
+	}
+	<-m.done
+}
+
+func (m *monitor) registry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	gauge := func(name, help string, value func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	counter := func(name, help string, value func(capture.Snapshot) uint64) {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(m.status.Snapshot())) }))
+	}
+	counter("txreel_segments_total", "Segments shipped by this process.", func(s capture.Snapshot) uint64 { return s.Segments })
+	counter("txreel_transactions_total", "Transactions shipped by this process, heartbeats included.", func(s capture.Snapshot) uint64 { return s.Transactions })
+	counter("txreel_bytes_total", "Bytes of segments shipped by this process.", func(s capture.Snapshot) uint64 { return s.Bytes })
+	gauge("txreel_durable_seq", "Seq of the last durable transaction.", func() float64 { return float64(m.status.Snapshot().Seq) })
+	gauge("txreel_durable_commit_timestamp_seconds", "Latest commit time among what is durable, by the source's clock.", func() float64 {
+		return float64(m.status.Snapshot().Latest) / 1e6
+	})
+	gauge("txreel_durable_age_seconds", "Seconds since something last became durable or there was nothing to record.", func() float64 {
+		return time.Since(m.progress()).Seconds()
+	})
+	gauge("txreel_retained_wal_bytes", "Log the source keeps for the slot.", m.slot(func(h *postgres.Health) float64 { return float64(h.RetainedBytes) }))
+	gauge("txreel_retained_wal_limit_bytes", "Log the source may keep for the slot (max_slot_wal_keep_size); -1 is no limit.", m.slot(func(h *postgres.Health) float64 { return float64(h.LimitBytes) }))
+	gauge("txreel_connected", "1 while the slot is being read.", func() float64 {
+		if m.source.Load() == nil {
+			return 0
+		}
+		return 1
+	})
+	r.MustRegister(m.failures)
+	return r
+}
+
+// slot reads a value of the slot's health; NaN-free: zero while it is not known.
+func (m *monitor) slot(value func(*postgres.Health) float64) func() float64 {
+	return func() float64 {
+		if s := m.source.Load(); s != nil {
+			if h := s.Health(); h != nil {
+				return value(h)
+			}
+		}
+		return 0
+	}
+}
+
+func (m *monitor) progress() time.Time {
+	if p := m.status.Snapshot().Progress(); p.After(m.started) {
+		return p
+	}
+	return m.started
+}
+
+// healthz answers by progress: a process that runs but gets nowhere is not
+// healthy.
+func (m *monitor) healthz(w http.ResponseWriter, _ *http.Request) {
+	age := time.Since(m.progress()).Round(time.Second)
+	if age > healthLimit {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintf(w, "no progress for %s\n", age)
+		return
+	}
+	fmt.Fprintf(w, "ok, last progress %s ago\n", age)
+}

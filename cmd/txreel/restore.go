@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"txreel/change"
+	"txreel/restore"
+	pgtarget "txreel/restore/postgres"
+)
+
+type restoreCmd struct {
+	archiveFlag
+	Target     string `placeholder:"URL" help:"The empty database to restore into. Not needed with --dry-run."`
+	To         string `xor:"point" placeholder:"latest" help:"latest: everything the archive holds (the default)."`
+	ToTxn      string `xor:"point" placeholder:"XID" help:"The transaction with the source's own id."`
+	ToPosition string `xor:"point" placeholder:"LSN" help:"The last transaction that ends at or before the position."`
+	ToTime     string `xor:"point" placeholder:"TIME" help:"The moment, such as 2026-01-31T17:04:05Z or \"5 minutes ago\"."`
+	ToSeq      string `xor:"point" placeholder:"SEQ" help:"The transaction with this Seq, as 'txreel log' prints it."`
+	ToMark     string `xor:"point" placeholder:"NAME" help:"The mark."`
+	Before     bool   `help:"Exclude the point itself: stop just before it."`
+	Epoch      uint64 `placeholder:"N" help:"The epoch (default: the last one, or the newest that holds the point)."`
+	DryRun     bool   `help:"Print the plan and write nothing."`
+	Force      bool   `help:"Restore into a database that is not empty."`
+	NoOwner    bool   `help:"Leave out owners and grants."`
+	Jobs       int    `placeholder:"N" help:"Parallel connections to the target (default: one for each processor)."`
+	PgRestore  string `placeholder:"PATH" help:"The pg_restore to use (default: the newest one installed)."`
+	SpillDir   string `placeholder:"DIR" help:"Where huge segments wait to be read (default: the system's temporary folder)."`
+	JSON       bool   `help:"Print JSON."`
+	LogFormat  string `enum:"auto,json,text" default:"auto" help:"auto, json or text: auto is text on a terminal."`
+}
+
+// goal turns the flags into what restore understands.
+func (c *restoreCmd) goal() (restore.Goal, error) {
+	g := restore.Goal{Before: c.Before, Epoch: c.Epoch}
+	var err error
+	switch {
+	case c.ToTxn != "":
+		g.Kind, g.Text = restore.AtXID, c.ToTxn
+	case c.ToPosition != "":
+		g.Kind, g.Text = restore.AtPosition, c.ToPosition
+	case c.ToMark != "":
+		g.Kind, g.Text = restore.AtMark, c.ToMark
+	case c.ToTime != "":
+		g.Kind = restore.AtTime
+		g.Time, err = parseTime(c.ToTime, time.Now())
+	case c.ToSeq != "":
+		g.Kind = restore.AtSeq
+		if g.Seq, err = change.ParseSeq(c.ToSeq); err != nil {
+			err = &usageError{err.Error()}
+		}
+	case c.To != "" && c.To != "latest":
+		err = &usageError{fmt.Sprintf("--to takes latest; for %q use --to-txn, --to-position, --to-time, --to-seq or --to-mark", c.To)}
+	}
+	return g, err
+}
+
+// Run implements the command.
+func (c *restoreCmd) Run(a *app) error {
+	goal, err := c.goal()
+	if err != nil {
+		return err
+	}
+	if c.Target == "" && !c.DryRun {
+		return &usageError{"name the database to restore into with --target, or ask for the plan with --dry-run"}
+	}
+	ar, release, err := c.openArchive(a.ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if ar.Identity.Engine != "postgres" {
+		return fmt.Errorf("the archive records %s, which this build cannot restore", ar.Identity.Engine)
+	}
+	plan, err := restore.MakePlan(a.ctx, ar, pgtarget.Dialect{}, goal)
+	if err != nil {
+		return err
+	}
+	if c.DryRun {
+		if c.JSON {
+			return writeJSON(a.stdout, plan)
+		}
+		_, err := fmt.Fprint(a.stdout, plan)
+		return err
+	}
+	if !c.JSON {
+		fmt.Fprint(a.stderr, plan)
+	}
+	target, err := pgtarget.Open(a.ctx, c.Target, pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, TempDir: c.SpillDir})
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	bars := newBars(a.stderr, c.JSON)
+	report, err := restore.Run(a.ctx, ar, plan, target, restore.Options{
+		Log: newLogger(a.stderr, c.LogFormat), Jobs: c.Jobs, Force: c.Force, SpillDir: c.SpillDir,
+		Progress: func(phase restore.Phase, done, total int64, unit string) {
+			bars.set(string(phase), done, total, fmt.Sprintf("%s of %s %s", humanize.Comma(done), humanize.Comma(total), unit))
+		},
+	})
+	bars.close()
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(a.stdout, report)
+	}
+	_, err = fmt.Fprint(a.stdout, report)
+	return err
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"txreel/archive"
+	"txreel/change"
+	"txreel/sources/postgres"
+)
+
+type statusCmd struct {
+	archiveFlag
+	Source string `placeholder:"URL" help:"Also look at the source: what the slot holds back, against its limit."`
+	Slot   string `default:"txreel" help:"Name of the replication slot."`
+	JSON   bool   `help:"Print JSON."`
+}
+
+// statusReport is what status prints.
+type statusReport struct {
+	Archive  archive.Identity `json:"archive"`
+	Store    string           `json:"store"`
+	Epochs   []epochStatus    `json:"epochs"`
+	Slot     *slotStatus      `json:"slot,omitempty"`
+	AgeSecs  float64          `json:"age_seconds"` // since the last moment on record
+	Recorded string           `json:"recorded_until,omitempty"`
+}
+
+type epochStatus struct {
+	Epoch    uint64             `json:"epoch"`
+	Cause    string             `json:"cause"`
+	Started  string             `json:"started"`
+	From     string             `json:"from,omitempty"`  // commit time of the first transaction
+	Until    string             `json:"until,omitempty"` // latest commit time
+	Seq      change.Seq         `json:"seq"`
+	Position change.Position    `json:"position"`
+	Gap      *archive.Gap       `json:"gap,omitempty"`
+	Bases    []baseStatus       `json:"bases"`
+	Marks    []archive.Mark     `json:"marks,omitempty"`
+	Coverage []archive.Coverage `json:"coverage,omitempty"`
+}
+
+type baseStatus struct {
+	ID       string     `json:"id"`
+	Seq      change.Seq `json:"seq"`
+	Reason   string     `json:"reason"`
+	Finished string     `json:"finished"`
+	Tables   int        `json:"tables"`
+	Rows     int64      `json:"rows"`
+	Bytes    int64      `json:"bytes"`
+}
+
+type slotStatus struct {
+	Name          string `json:"name"`
+	WALStatus     string `json:"wal_status"`
+	RetainedBytes int64  `json:"retained_bytes"`
+	LimitBytes    int64  `json:"limit_bytes"` // -1: no limit
+}
+
+func baseLine(b *archive.Base) baseStatus {
+	s := baseStatus{ID: b.ID, Seq: b.Seq, Reason: b.Reason, Finished: b.Finished, Tables: len(b.Tables), Bytes: b.Size()}
+	for i := range b.Tables {
+		s.Rows += b.Tables[i].Rows
+	}
+	return s
+}
+
+// Run implements the command.
+func (c *statusCmd) Run(a *app) error {
+	ar, release, err := c.openArchive(a.ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r, err := c.report(a.ctx, ar)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(a.stdout, r)
+	}
+	return r.print(a)
+}
+
+func (c *statusCmd) report(ctx context.Context, ar *archive.Archive) (*statusReport, error) {
+	r := &statusReport{Archive: ar.Identity, Store: ar.Store.String(), Epochs: []epochStatus{}}
+	epochs, err := ar.Epochs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range epochs {
+		s, err := epochReport(ctx, ar, e)
+		if err != nil {
+			return nil, err
+		}
+		r.Epochs = append(r.Epochs, s)
+	}
+	if n := len(r.Epochs); n > 0 && r.Epochs[n-1].Until != "" {
+		r.Recorded = r.Epochs[n-1].Until
+		tail, err := ar.Tail(ctx, epochs[n-1].Number)
+		if err != nil {
+			return nil, err
+		}
+		r.AgeSecs = time.Since(time.UnixMicro(int64(tail.Latest))).Seconds()
+	}
+	if c.Source == "" {
+		return r, nil
+	}
+	conn, err := postgres.Connect(ctx, c.Source)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	slot, err := postgres.ReadSlot(ctx, conn, c.Slot)
+	if err != nil {
+		return nil, err
+	}
+	if !slot.Exists {
+		r.Slot = &slotStatus{Name: c.Slot, WALStatus: "missing"}
+		return r, nil
+	}
+	h, err := postgres.ReadHealth(ctx, conn, c.Slot)
+	if err != nil {
+		return nil, err
+	}
+	r.Slot = &slotStatus{Name: c.Slot, WALStatus: h.WALStatus, RetainedBytes: h.RetainedBytes, LimitBytes: h.LimitBytes}
+	return r, nil
+}
+
+func epochReport(ctx context.Context, ar *archive.Archive, e archive.Epoch) (epochStatus, error) {
+	s := epochStatus{Epoch: e.Number, Cause: e.Cause, Started: e.Started, Bases: []baseStatus{}}
+	tail, err := ar.Tail(ctx, e.Number)
+	if err != nil {
+		return s, err
+	}
+	s.Seq, s.Position = tail.Seq, tail.Position
+	if tail.Seq > 0 {
+		s.Until = tail.Latest.String()
+		first, ok, err := ar.Lookup(ctx, e.Number, 1)
+		if err != nil {
+			return s, err
+		}
+		if ok {
+			s.From = first.CommitTime.String()
+		}
+	}
+	if s.Gap, err = ar.Gap(ctx, e.Number); err != nil {
+		return s, err
+	}
+	bases, err := ar.Bases(ctx, e.Number)
+	if err != nil {
+		return s, err
+	}
+	for i := range bases {
+		s.Bases = append(s.Bases, baseLine(&bases[i]))
+		s.Coverage = bases[i].Coverage
+	}
+	s.Marks, err = ar.Marks(ctx, e.Number)
+	return s, err
+}
+
+func (r *statusReport) print(a *app) error {
+	w := a.stdout
+	fmt.Fprintf(w, "archive   %s  (%s, system %s, database %s)\n", r.Store, r.Archive.Engine, r.Archive.System, r.Archive.Database)
+	for _, e := range r.Epochs {
+		fmt.Fprintf(w, "\nepoch %d   began %s (%s)\n", e.Epoch, e.Started, e.Cause)
+		if e.Seq > 0 {
+			fmt.Fprintf(w, "  record  %s to %s, Seq %s at %s\n", e.From, e.Until, e.Seq, e.Position)
+		} else {
+			fmt.Fprintln(w, "  record  nothing yet")
+		}
+		for _, b := range e.Bases {
+			fmt.Fprintf(w, "  base    %s after %s: %d tables, %s rows, %s (%s)\n", b.ID, b.Seq, b.Tables, humanize.Comma(b.Rows), humanize.IBytes(uint64(b.Bytes)), b.Reason)
+		}
+		if len(e.Bases) == 0 {
+			fmt.Fprintln(w, "  base    none: nothing of this epoch can be restored yet")
+		}
+		for _, m := range e.Marks {
+			fmt.Fprintf(w, "  mark    %s at %s (%s)\n", m.Name, m.Seq, m.CommitTime)
+		}
+		if e.Gap != nil {
+			fmt.Fprintf(w, "  GAP     behind %s, found %s: %s\n", e.Gap.Tail.Position, e.Gap.Detected, e.Gap.Detail)
+		}
+	}
+	if n := len(r.Epochs); n > 0 && len(r.Epochs[n-1].Coverage) > 0 {
+		fmt.Fprintln(w, "\ncoverage, as of the last base")
+		for _, c := range r.Epochs[n-1].Coverage {
+			fmt.Fprintf(w, "  %-8s %s: %s\n", c.Class, c.What, c.Detail)
+		}
+	}
+	if r.Recorded != "" {
+		fmt.Fprintf(w, "\nrecorded until %s, %s ago\n", r.Recorded, time.Duration(r.AgeSecs*float64(time.Second)).Round(time.Second))
+	}
+	if s := r.Slot; s != nil {
+		limit := "without a limit (max_slot_wal_keep_size = -1): a capture that stays away fills the source's disk"
+		if s.LimitBytes >= 0 {
+			limit = "of " + humanize.IBytes(uint64(s.LimitBytes))
+			if s.LimitBytes > 0 {
+				limit += fmt.Sprintf(" (%.0f %%)", 100*float64(s.RetainedBytes)/float64(s.LimitBytes))
+			}
+		}
+		fmt.Fprintf(w, "slot %s %s, holds back %s %s\n", s.Name, s.WALStatus, humanize.IBytes(uint64(max(s.RetainedBytes, 0))), limit)
+	}
+	return nil
+}
