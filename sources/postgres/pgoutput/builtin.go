@@ -13,6 +13,8 @@ func builtin(oid uint32) string {
 		return "char"
 	case 19:
 		return "name"
+	case 20:
+		return "int8"
 	case 21:
 		return "int2"
 	case 22:
@@ -33,6 +35,14 @@ func builtin(oid uint32) string {
 		return "cid"
 	case 30:
 		return "oidvector"
+	case 71:
+		return "pg_type"
+	case 75:
+		return "pg_attribute"
+	case 81:
+		return "pg_proc"
+	case 83:
+		return "pg_class"
 	case 114:
 		return "json"
 	case 142:
@@ -43,8 +53,16 @@ func builtin(oid uint32) string {
 		return "pg_node_tree"
 	case 199:
 		return "json[]"
+	case 210:
+		return "pg_type[]"
+	case 270:
+		return "pg_attribute[]"
 	case 271:
 		return "xid8[]"
+	case 272:
+		return "pg_proc[]"
+	case 273:
+		return "pg_class[]"
 	case 600:
 		return "point"
 	case 601:
@@ -65,6 +83,8 @@ func builtin(oid uint32) string {
 		return "cidr[]"
 	case 700:
 		return "float4"
+	case 701:
+		return "float8"
 	case 718:
 		return "circle"
 	case 719:
@@ -73,6 +93,8 @@ func builtin(oid uint32) string {
 		return "macaddr8"
 	case 775:
 		return "macaddr8[]"
+	case 790:
+		return "money"
 	case 791:
 		return "money[]"
 	case 829:
@@ -141,12 +163,18 @@ func builtin(oid uint32) string {
 		return "varchar"
 	case 1082:
 		return "date"
+	case 1083:
+		return "time"
+	case 1114:
+		return "timestamp"
 	case 1115:
 		return "timestamp[]"
 	case 1182:
 		return "date[]"
 	case 1183:
 		return "time[]"
+	case 1184:
+		return "timestamptz"
 	case 1185:
 		return "timestamptz[]"
 	case 1186:
@@ -155,6 +183,8 @@ func builtin(oid uint32) string {
 		return "interval[]"
 	case 1231:
 		return "numeric[]"
+	case 1248:
+		return "pg_database"
 	case 1263:
 		return "cstring[]"
 	case 1266:
@@ -195,6 +225,10 @@ func builtin(oid uint32) string {
 		return "regclass[]"
 	case 2211:
 		return "regtype[]"
+	case 2842:
+		return "pg_authid"
+	case 2843:
+		return "pg_auth_members"
 	case 2949:
 		return "txid_snapshot[]"
 	case 2950:
@@ -203,6 +237,8 @@ func builtin(oid uint32) string {
 		return "uuid[]"
 	case 2970:
 		return "txid_snapshot"
+	case 3220:
+		return "pg_lsn"
 	case 3221:
 		return "pg_lsn[]"
 	case 3361:
@@ -257,6 +293,8 @@ func builtin(oid uint32) string {
 		return "int8range"
 	case 3927:
 		return "int8range[]"
+	case 4066:
+		return "pg_shseclabel"
 	case 4072:
 		return "jsonpath"
 	case 4073:
@@ -295,6 +333,10 @@ func builtin(oid uint32) string {
 		return "pg_snapshot"
 	case 5039:
 		return "pg_snapshot[]"
+	case 5069:
+		return "xid8"
+	case 6101:
+		return "pg_subscription"
 	case 6150:
 		return "int4multirange[]"
 	case 6151:
