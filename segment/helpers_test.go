@@ -128,7 +128,7 @@ func split(t testing.TB, seg []byte) *parts {
 }
 
 func (p *parts) join() []byte {
-	enc, err := zstd.NewWriter(nil)
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		panic(err)
 	}
