@@ -26,6 +26,9 @@ type Options struct {
 	// Start opens an empty epoch with a heartbeat: the place, and the source's time,
 	// from which the record is unbroken.
 	Start *change.Message
+	// Beat, if not nil, asks for a heartbeat before its time, as soon as the source
+	// is idle: somebody waits for the archive to pass a position.
+	Beat <-chan struct{}
 	// Status, if not nil, is kept up to date.
 	Status *Status
 	// Shipped, if not nil, is called after each segment became durable and was
@@ -181,7 +184,7 @@ func (r *run) idle(m *change.Message) error {
 	r.o.Status.idle(now)
 	// The source may forget what the archive never saw only once the archive says
 	// that there was nothing to see (Invariant 1).
-	if m.Position == "" || now.Sub(r.last) < r.o.Heartbeat {
+	if m.Position == "" || now.Sub(r.last) < r.o.Heartbeat && !r.asked(m.Position) {
 		return nil
 	}
 	if err := r.w.Heartbeat(m.Position, m.CommitTime); err != nil {
@@ -189,6 +192,19 @@ func (r *run) idle(m *change.Message) error {
 	}
 	r.end = m.Position
 	return r.seal()
+}
+
+// asked reports whether a heartbeat was asked for that would move the archive on.
+func (r *run) asked(position change.Position) bool {
+	if position == r.w.Tail().Position {
+		return false
+	}
+	select {
+	case <-r.o.Beat:
+		return true
+	default:
+		return false
+	}
 }
 
 // seal hands the segment to the uploader, which must be free.

@@ -57,7 +57,7 @@ func (c *baseCmd) Run(a *app) error {
 	if !c.JSON {
 		fmt.Fprintf(a.stderr, "waiting for the capture to pass %s\n", b.Position)
 	}
-	if err := postgres.FinishBase(a.ctx, ar, b); err != nil {
+	if err := postgres.FinishBase(a.ctx, ar, b, nil); err != nil {
 		return err
 	}
 	if c.JSON {

@@ -30,6 +30,7 @@ type baseKeeper struct {
 	opts    postgres.BaseOptions
 	log     zerolog.Logger
 	wake    chan struct{}
+	beat    chan struct{} // asks the capture for a heartbeat
 
 	mu       sync.Mutex
 	base     change.Seq        // the last base holds transactions up to here
@@ -38,7 +39,7 @@ type baseKeeper struct {
 }
 
 func newBaseKeeper(a *archive.Archive, epoch uint64, opts postgres.BaseOptions, log zerolog.Logger) *baseKeeper {
-	return &baseKeeper{archive: a, epoch: epoch, opts: opts, log: log, wake: make(chan struct{}, 1)}
+	return &baseKeeper{archive: a, epoch: epoch, opts: opts, log: log, wake: make(chan struct{}, 1), beat: make(chan struct{}, 1)}
 }
 
 // shipped looks through a segment that became durable. It runs on the capture
@@ -84,6 +85,14 @@ func (k *baseKeeper) compare(x *segment.Index) {
 func (k *baseKeeper) poke() {
 	select {
 	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// hurry asks the capture to move the archive on although nothing happens.
+func (k *baseKeeper) hurry() {
+	select {
+	case k.beat <- struct{}{}:
 	default:
 	}
 }
@@ -196,7 +205,7 @@ func (k *baseKeeper) take(ctx context.Context, reason string) error {
 	if err != nil {
 		return fmt.Errorf("base: %w", err)
 	}
-	if err := postgres.FinishBase(ctx, k.archive, b); err != nil {
+	if err := postgres.FinishBase(ctx, k.archive, b, k.hurry); err != nil {
 		return fmt.Errorf("base: %w", err)
 	}
 	var rows int64

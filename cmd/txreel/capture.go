@@ -257,7 +257,7 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	defer cancel()
 	return capture.Run(ctx, src, w, capture.Options{
 		Log: r.log.With().Uint64("epoch", epoch.Number).Logger(), FlushAge: r.FlushAge, FlushSize: int64(r.FlushSize), Heartbeat: r.Heartbeat,
-		Start: src.Start(), Status: r.status, Shipped: keeper.shipped,
+		Start: src.Start(), Status: r.status, Shipped: keeper.shipped, Beat: keeper.beat,
 	})
 }
 

@@ -337,8 +337,9 @@ func (b *baseRun) describe(ctx context.Context) error {
 
 // FinishBase waits until the archive has passed the base's position, works out
 // which transaction is the last one the base holds, and commits it. Something has to
-// move the archive: a capture, which writes at least a heartbeat a minute.
-func FinishBase(ctx context.Context, a *archive.Archive, base *archive.Base) error {
+// move the archive: a capture, which writes at least a heartbeat a minute. waiting, if
+// not nil, is called about once a second until it has.
+func FinishBase(ctx context.Context, a *archive.Archive, base *archive.Base, waiting func()) error {
 	at, err := lsn.FromPosition(base.Position)
 	if err != nil {
 		return err
@@ -357,6 +358,9 @@ func FinishBase(ctx context.Context, a *archive.Archive, base *archive.Base) err
 				base.Seq = tail.Seq
 				break
 			}
+		}
+		if waiting != nil {
+			waiting()
 		}
 		select {
 		case <-ctx.Done():
