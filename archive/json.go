@@ -15,31 +15,34 @@ import (
 // maxJSON bounds the JSON objects of the layout. Base manifests are the largest.
 const maxJSON = 256 << 20
 
-// The last member of each JSON object is the SHA-256 of all bytes before it, in
-// exactly this notation: a flipped digit in a manifest would otherwise go unseen.
+// The last member of each JSON object is the SHA-256 of its key, a newline, and all
+// bytes before the member, in exactly this notation: a flipped digit in a manifest, or
+// an object in the place of another, would otherwise go unseen.
 const (
 	sumBefore = ",\n  \"sha256\": \""
 	sumAfter  = "\"\n}\n"
 	sumSize   = len(sumBefore) + 2*sha256.Size + len(sumAfter)
 )
 
-func encodeJSON(v any) ([]byte, error) {
+func encodeJSON(key string, v any) ([]byte, error) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return nil, err
 	}
 	b = bytes.TrimSuffix(b, []byte("\n}"))
-	return append(b, sumMember(b)...), nil
+	return append(b, sumMember(key, b)...), nil
 }
 
-func sumMember(b []byte) string {
-	sum := sha256.Sum256(b)
-	return sumBefore + hex.EncodeToString(sum[:]) + sumAfter
+func sumMember(key string, b []byte) string {
+	h := sha256.New()
+	_, _ = io.WriteString(h, key+"\n")
+	_, _ = h.Write(b)
+	return sumBefore + hex.EncodeToString(h.Sum(nil)) + sumAfter
 }
 
 func decodeJSON(key string, b []byte, v any) error {
 	n := len(b) - sumSize
-	if n < 0 || string(b[n:]) != sumMember(b[:n]) {
+	if n < 0 || string(b[n:]) != sumMember(key, b[:n]) {
 		return fmt.Errorf("%w: %s: its SHA-256 is not the one it ends with", ErrCorrupt, key)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
@@ -74,7 +77,7 @@ func readAll(ctx context.Context, store Store, key string, limit int64) ([]byte,
 }
 
 func createJSON(ctx context.Context, store Store, key string, v any) error {
-	b, err := encodeJSON(v)
+	b, err := encodeJSON(key, v)
 	if err != nil {
 		return err
 	}
@@ -91,7 +94,7 @@ func createOwn(ctx context.Context, store Store, key string, v any) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	want, encodeErr := encodeJSON(v)
+	want, encodeErr := encodeJSON(key, v)
 	got, readErr := readAll(ctx, store, key, maxJSON)
 	if readErr != nil {
 		return readErr

@@ -69,7 +69,6 @@ func parseRollupKey(epoch uint64, level int, o Object) (span, error) {
 type roller struct {
 	archive *Archive
 	epoch   uint64
-	fan     int // rollupFan, less in tests
 	pending []rolled
 	lower   []span // rollups of level 1 that no rollup of level 2 holds yet
 	off     bool   // this writer writes no more rollups
@@ -83,7 +82,7 @@ const maxPending = 4 * rollupBytes
 // nothing, and takes few requests however long the epoch is. Damage does not stop a
 // writer: it then goes on without rollups.
 func (a *Archive) newRoller(ctx context.Context, tail Tail) (*roller, error) {
-	r := &roller{archive: a, epoch: tail.Epoch, fan: rollupFan}
+	r := &roller{archive: a, epoch: tail.Epoch}
 	if tail.Seq == 0 {
 		return r, nil
 	}
@@ -150,7 +149,7 @@ func (r *roller) catchUp(ctx context.Context, tail Tail) error {
 }
 
 func (r *roller) stop(err error) {
-	*r = roller{archive: r.archive, epoch: r.epoch, fan: r.fan, off: true,
+	*r = roller{archive: r.archive, epoch: r.epoch, off: true,
 		failed: fmt.Errorf("no rollups are written until the next start: %w", err)}
 }
 
@@ -215,7 +214,7 @@ func (r *roller) write(ctx context.Context) error {
 func (r *roller) due() int {
 	bytes := 0
 	for i := range r.pending {
-		if bytes += len(r.pending[i].packed); i+1 == r.fan || bytes >= rollupBytes {
+		if bytes += len(r.pending[i].packed); i+1 == r.archive.fan || bytes >= rollupBytes {
 			return i + 1
 		}
 	}
@@ -230,7 +229,7 @@ func (r *roller) dueLower() int {
 		if i > 0 && s.first != r.lower[i-1].last+1 {
 			return i
 		}
-		if bytes += s.size; i+1 == r.fan || bytes >= rollupBytes {
+		if bytes += s.size; i+1 == r.archive.fan || bytes >= rollupBytes {
 			return i + 1
 		}
 	}
@@ -390,6 +389,9 @@ func (r *rollupReader) end() error {
 
 // decode turns a rollup's entry into the tail of its segment.
 func (e *rolled) decode(frames *segment.FrameReader) (*segment.Tail, error) {
+	if int64(len(e.packed)) > e.size {
+		return nil, fmt.Errorf("%w: index of %d bytes of a segment of %d", ErrCorrupt, len(e.packed), e.size)
+	}
 	t, need, err := frames.Tail(e.packed, e.size)
 	if err != nil {
 		return nil, err
