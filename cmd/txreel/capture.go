@@ -129,6 +129,9 @@ func (r *recording) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.preflight(ctx); err != nil {
+		return err
+	}
 	a, err := archive.Init(ctx, r.store, archive.Identity{Engine: "postgres", System: id.System, Database: id.Database})
 	if err != nil {
 		return err
@@ -155,9 +158,6 @@ func (r *recording) epoch(ctx context.Context, a *archive.Archive, id postgres.I
 	}
 	source := map[string]string{"system": id.System, "timeline": fmt.Sprint(id.Timeline), "database": id.Database, "slot": r.Slot, "publication": r.Publication}
 	if len(epochs) == 0 {
-		if err := r.refuseForeignSlot(ctx); err != nil {
-			return archive.Epoch{}, err
-		}
 		e, err := a.StartEpoch(ctx, nil, archive.CauseFirst, "", source)
 		if errors.Is(err, fs.ErrExist) {
 			err = fmt.Errorf("%w: it began the first epoch just now", archive.ErrOtherWriter)
@@ -179,14 +179,31 @@ func (r *recording) epoch(ctx context.Context, a *archive.Archive, id postgres.I
 	return e, err
 }
 
-// refuseForeignSlot keeps a new archive from reading a slot that another archive
-// may depend on.
-func (r *recording) refuseForeignSlot(ctx context.Context) error {
+// preflight refuses, before anything is written, to begin an archive for a source
+// that is not set up, or with a slot that another archive may depend on.
+func (r *recording) preflight(ctx context.Context) error {
+	a, err := archive.Open(ctx, r.store)
+	if err == nil {
+		var epochs []archive.Epoch
+		if epochs, err = a.Epochs(ctx); err == nil && len(epochs) > 0 {
+			return nil
+		}
+	}
+	if err != nil && !errors.Is(err, archive.ErrNoArchive) {
+		return err
+	}
 	conn, err := postgres.Connect(ctx, r.Source)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	exists, err := postgres.PublicationExists(ctx, conn, r.Publication)
+	if err != nil {
+		return err
+	}
+	if !exists {
+		return fmt.Errorf("publication %q does not exist in the source: run `txreel setup --source … --apply` first", r.Publication)
+	}
 	slot, err := postgres.ReadSlot(ctx, conn, r.Slot)
 	if err == nil && slot.Exists {
 		err = fmt.Errorf("slot %q exists already and this archive is new: another archive may depend on the slot; choose another name with --slot, or drop it with: SELECT pg_drop_replication_slot('%s')", r.Slot, r.Slot)
@@ -215,12 +232,13 @@ func (r *recording) ensureSlot(ctx context.Context) error {
 	if slot.Exists {
 		return nil
 	}
+	// The publication must be there before the slot: see CreateSlot.
 	exists, err := postgres.PublicationExists(ctx, conn, r.Publication)
+	if err == nil && !exists {
+		err = fmt.Errorf("publication %q does not exist in the source: run `txreel setup --source … --apply` first", r.Publication)
+	}
 	if err != nil {
 		return err
-	}
-	if !exists {
-		return fmt.Errorf("publication %q does not exist in the source: run `txreel setup --source … --apply` first", r.Publication)
 	}
 	return postgres.CreateSlot(ctx, r.Source, r.Slot, int(r.LockTimeout.Milliseconds()))
 }

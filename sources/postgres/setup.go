@@ -84,9 +84,11 @@ func (s Setup) Plan(ctx context.Context, conn *pgx.Conn) ([]Statement, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slot != nil {
+		// Slots belong to the server, publications to a database: a slot of another
+		// database is none of this one's business.
+		if slot != nil && slot.database == conn.Config().Database {
 			return nil, fmt.Errorf("slot %q exists but publication %q does not: the server could never read that slot's past; "+
-				"run txreel setup --remove --apply, then set up again and start a new epoch", s.Slot, s.Publication)
+				"run `txreel setup --remove`, then set up again and capture with --new-epoch", s.Slot, s.Publication)
 		}
 	}
 	var plan []Statement
