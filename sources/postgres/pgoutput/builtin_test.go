@@ -7,11 +7,9 @@ import (
 	"txreel/internal/dbtest"
 )
 
-// TestBuiltinTypesAreTheServers compares the table of built-in types with a live
+// testBuiltin compares the table of built-in types with a live
 // server's catalog, over every OID a built-in type can have.
-func TestBuiltinTypesAreTheServers(t *testing.T) {
-	t.Parallel()
-	pg := dbtest.PG(t)
+func testBuiltin(t *testing.T, pg *dbtest.Postgres) {
 	rows := pg.MustQuery(t, "postgres", `
 		SELECT t.oid, t.typtype, COALESCE(e.typname || '[]', t.typname)
 		FROM pg_type t LEFT JOIN pg_type e ON e.typarray = t.oid

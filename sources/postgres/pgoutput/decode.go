@@ -264,6 +264,9 @@ func (d *Decoder) typeName(oid uint32) string {
 }
 
 func (d *Decoder) row(m []byte, ev *change.Event) error {
+	if d.old == nil {
+		d.old, d.new = make([]change.Value, 0, 16), make([]change.Value, 0, 16) // an image without columns is not a missing one
+	}
 	r := reader{b: m}
 	r.skip(1)
 	id := r.u32()
@@ -295,10 +298,12 @@ func (d *Decoder) row(m []byte, ev *change.Event) error {
 	case TagDelete:
 		ev.Op = change.OpDelete
 	}
-	if ev.Op != change.OpDelete {
-		if kind != 'N' {
-			r.bad = true
-		}
+	switch {
+	case ev.Op == change.OpDelete:
+		r.bad = r.bad || ev.Old == nil
+	case kind != 'N':
+		r.bad = true
+	default:
 		d.new = r.tuple(d.new[:0], len(rel.Columns))
 		ev.New = d.new
 	}

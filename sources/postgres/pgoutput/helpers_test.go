@@ -8,6 +8,21 @@ import (
 	"txreel/internal/dbtest"
 )
 
+// TestAgainstServer runs what needs a live server, on one.
+func TestAgainstServer(t *testing.T) {
+	t.Parallel()
+	pg := dbtest.PG(t)
+	for name, test := range map[string]func(*testing.T, *dbtest.Postgres){
+		"built-in types":       testBuiltin,
+		"oracle":               testOracle,
+		"rows equal the table": testTable,
+		"events":               testEvents,
+		"versions":             testVersions,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, pg) })
+	}
+}
+
 // source is a database whose changes a test reads as pgoutput messages.
 type source struct {
 	t  testing.TB
