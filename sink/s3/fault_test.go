@@ -139,14 +139,14 @@ func TestLastingFaults(t *testing.T) {
 	if err := create(t.Context(), s, "there", 10); err != nil {
 		t.Fatal(err)
 	}
-	s.stall, s.retryFor = 300*time.Millisecond, 500*time.Millisecond
+	s.stall, s.retryFor = 200*time.Millisecond, 300*time.Millisecond
 	for _, tt := range []struct {
 		name, says string
 		fault      fault
 	}{
 		{"503", "SlowDown", func(_ int, w http.ResponseWriter, _ *http.Request) bool { return answer(w, 503, "SlowDown") }},
 		{"connection cut", "", func(_ int, w http.ResponseWriter, _ *http.Request) bool { return cut(w) }},
-		{"hung", "no progress for 300ms", p.hang},
+		{"hung", "no progress for 200ms", p.hang},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p.set(tt.fault)

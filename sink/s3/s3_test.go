@@ -57,7 +57,7 @@ func TestAtTheBucketsRoot(t *testing.T) {
 // TestMemoryStaysFlat uploads an object of many parts, and allows for less
 // memory over the whole upload than a few parts would take.
 func TestMemoryStaysFlat(t *testing.T) {
-	const size, bound = 100 << 20, 8 << 20
+	const size, bound = 48 << 20, 4 << 20
 	s := open(t, optionsFor(dbtest.S3(t), ""))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -95,7 +95,7 @@ func wantMissing(t *testing.T, store archive.Store, key string) {
 // sorts on either side of '/'.
 func testListOrder(t *testing.T, store archive.Store) {
 	var all []string
-	for _, a := range []string{"a", "a-", "a.", "a0", "a_", "A", "aa", "b"} {
+	for _, a := range []string{"a", "a-", "a.", "a0", "A", "b"} {
 		for _, b := range []string{"/x", "/x-y/z", "/x.y", "/x/y", "/x0", ".seg", "-1"} {
 			if b == "/x" {
 				b = "/x_" // "x" is already a directory
@@ -132,7 +132,7 @@ func testListOrder(t *testing.T, store archive.Store) {
 // testListTail looks for the last of many keys with few probes, as the archive
 // does, and pages through all of them.
 func testListTail(t *testing.T, store archive.Store) {
-	const count = 150
+	const count = 60
 	for i := range count {
 		create(t, store, fmt.Sprintf("tail/%016x.seg", i*3), []byte("x"))
 	}
