@@ -273,7 +273,6 @@ func TestBrokenBodies(t *testing.T) {
 	if err := create(t.Context(), s, "key", 1<<20); err != nil {
 		t.Fatal(err)
 	}
-	s.stall = 300 * time.Millisecond
 	// half sends the first half of the true answer.
 	half := func(w http.ResponseWriter, r *http.Request) {
 		got := httptest.NewRecorder()
@@ -289,13 +288,15 @@ func TestBrokenBodies(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		want  error
+		stall time.Duration
 		fault fault
 	}{
-		{"cut", io.ErrUnexpectedEOF, func(_ int, w http.ResponseWriter, r *http.Request) bool { half(w, r); return cut(w) }},
-		{"stalled", errStalled, func(n int, w http.ResponseWriter, r *http.Request) bool { half(w, r); return p.hang(n, w, r) }},
+		{"cut", io.ErrUnexpectedEOF, time.Minute, func(_ int, w http.ResponseWriter, r *http.Request) bool { half(w, r); return cut(w) }},
+		{"stalled", errStalled, time.Second, func(n int, w http.ResponseWriter, r *http.Request) bool { half(w, r); return p.hang(n, w, r) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p.set(tt.fault)
+			s.stall = tt.stall
 			body, size, err := s.Open(t.Context(), "key", 0, -1)
 			if err != nil || size != 1<<20 {
 				t.Fatal(size, err)
