@@ -20,7 +20,7 @@ func readEngine(ctx context.Context, conn *pgx.Conn, publication string) (*pgbas
 		                    where s.dbid in (0, d.oid) and s.refclassid = 'pg_catalog.pg_authid'::regclass
 		                      and (s.dbid = d.oid or s.classid = 'pg_catalog.pg_database'::regclass and s.objid = d.oid))
 		              order by 1),
-		       array(select p.oid::bigint from pg_catalog.pg_publication p where p.pubname in ($1, $1 || '_undo'))
+		       array(select p.oid::bigint from pg_catalog.pg_publication p where p.pubname::text in ($1::text, $1::text || '_undo'))
 		  from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()`, publication).
 		Scan(&e.ServerVersion, &e.Encoding, &e.Collate, &e.Ctype, &e.Roles, &e.Publications)
 	if err != nil {
