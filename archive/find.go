@@ -10,16 +10,18 @@ import (
 )
 
 // FirstAfter returns the first transaction of the epoch that committed later than
-// t, in commit order; ok is false when none did. Commit times may go backwards;
+// t, in commit order; ok is false when none did. Commit times may go backwards
+// (those before 1970 count as 1970, where the running maximum begins);
 // the search bisects the running maximum that each segment carries, so the answer
 // is exact, in O(log n) requests.
 func (a *Archive) FirstAfter(ctx context.Context, epoch uint64, t change.Time) (found segment.Entry, ok bool, err error) {
+	t = max(t, -1)
 	x, err := a.firstSegment(ctx, epoch, func(x *segment.Tail) (bool, error) { return x.Latest > t, nil })
 	if err != nil || x == nil {
 		return found, false, err
 	}
 	for _, e := range x.Txns {
-		if e.CommitTime > t {
+		if max(e.CommitTime, 0) > t {
 			return e, true, nil
 		}
 	}

@@ -99,6 +99,10 @@ func (a *Archive) Verify(ctx context.Context, o VerifyOptions) (*VerifyReport, e
 		Archive: a.Identity.Archive, Store: a.Store.String(), Full: o.Full,
 		Epochs: []VerifiedEpoch{}, Problems: []Problem{}, Notes: []Problem{},
 	}}
+	v.free = make(chan *tools, verifyParallel)
+	for range verifyParallel {
+		v.free <- &tools{}
+	}
 	counted := *a
 	counted.Store = &countedStore{Store: a.Store, read: &v.read}
 	v.archive = &counted
@@ -116,6 +120,7 @@ type verifier struct {
 	o           VerifyOptions
 	report      *VerifyReport
 	read        atomic.Int64
+	free        chan *tools // as many as segments may be read at a time
 	done, total int64
 }
 

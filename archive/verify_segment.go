@@ -86,10 +86,6 @@ type tools struct {
 func (s *segmentCheck) walk(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	free := make(chan *tools, verifyParallel)
-	for range verifyParallel {
-		free <- &tools{}
-	}
 	queue := make(chan chan checked, verifyParallel)
 	var (
 		wg      sync.WaitGroup // joined below
@@ -100,10 +96,10 @@ func (s *segmentCheck) walk(ctx context.Context) error {
 		listErr = s.v.each(ctx, segmentsKey(s.epoch), s.after, func(o Object) error {
 			result := make(chan checked, 1)
 			select {
-			case t := <-free:
+			case t := <-s.v.free:
 				wg.Go(func() {
 					result <- s.v.segment(ctx, t, s.epoch, o)
-					free <- t
+					s.v.free <- t
 				})
 			case <-ctx.Done():
 				return ctx.Err()
