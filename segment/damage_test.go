@@ -114,6 +114,27 @@ func checkVersionError(t *testing.T, err error) {
 	}
 }
 
+// TestTailChecks reads the ends of segments whose index is wrong in ways that only
+// show beside the records, which Tail does not read, or in itself.
+func TestTailChecks(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Index){
+		"unknown kind":            func(x *Index) { x.Txns[1].Kind = 3 },
+		"begins out of order":     func(x *Index) { x.Txns[0].Offset, x.Txns[0].Frame = x.Txns[1].Offset, x.Txns[1].Frame },
+		"begin behind its frame":  func(x *Index) { x.Txns[0].Offset = x.Frames[0].Raw },
+		"begin in no frame":       func(x *Index) { x.Txns[2].Frame = len(x.Frames) },
+		"frames too short":        func(x *Index) { x.Frames[0].Stored-- },
+		"a frame of no bytes":     func(x *Index) { x.Frames[0].Raw = 0 },
+		"a frame beyond any size": func(x *Index) { x.Frames[0].Raw = maxRaw + 1 },
+	} {
+		p := split(t, sample(t))
+		p.reindex(change)
+		if _, err := readTail(p.join(), TailGuess); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestWrongFrame reads a sound frame that is not the one the index describes.
 func TestWrongFrame(t *testing.T) {
 	t.Parallel()
@@ -198,7 +219,7 @@ func TestFull(t *testing.T) {
 	check(t, err)
 }
 
-// failing is an Output that fails from its nth call on.
+// failing is an Output that fails once, at its nth call.
 type failing struct {
 	memory
 	left int
@@ -207,14 +228,14 @@ type failing struct {
 var errFull = errors.New("no space left")
 
 func (f *failing) Write(p []byte) (int, error) {
-	if f.left--; f.left < 0 {
+	if f.left--; f.left == -1 {
 		return 0, errFull
 	}
 	return f.memory.Write(p)
 }
 
 func (f *failing) Truncate(size int64) error {
-	if f.left--; f.left < 0 {
+	if f.left--; f.left == -1 {
 		return errFull
 	}
 	return f.memory.Truncate(size)

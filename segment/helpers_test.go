@@ -88,7 +88,7 @@ type parts struct {
 	header []byte // its checksum is set by join
 	frames []part
 	index  []byte
-	foot   func(*footer) // changes the footer before its checksum is made
+	foot   func(*footer) // changes the footer before hash and checksum are made
 	after  func([]byte)  // changes the segment last of all
 }
 
@@ -157,11 +157,11 @@ func (p *parts) join() []byte {
 	f := footer{index: w.off}
 	f.length = frame(part{raw: p.index, flags: flagIndex})
 	f.size = w.off + footerSize
-	w.hash.Write(f.encode()[:24])
-	w.hash.Sum(f.hash[:0])
 	if p.foot != nil {
 		p.foot(&f)
 	}
+	w.hash.Write(f.encode()[:24])
+	w.hash.Sum(f.hash[:0])
 	_ = w.write(f.encode())
 	if p.after != nil {
 		p.after(out.b)

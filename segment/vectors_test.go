@@ -355,7 +355,13 @@ func vectors(t testing.TB) (list []namedVector) {
 	entry("index-latest", "its index says a later time than any transaction's", func(x *Index) { x.Latest++ })
 	spoil("corrupt", "index-bytes-after", "a byte follows the last transaction of the index", func(p *parts) { p.index = append(p.index, 0) })
 	spoil("corrupt", "index-table", "its index counts rows of a table that it does not list", func(p *parts) { p.reindex(func(x *Index) { x.Tables = nil }) })
-	spoil("corrupt", "footer-hash", "its hash is another segment's", func(p *parts) { p.foot = func(f *footer) { f.hash[0] ^= 1 } })
+	spoil("corrupt", "footer-hash", "its hash is another segment's", func(p *parts) {
+		p.after = func(b []byte) {
+			f := b[len(b)-footerSize:]
+			f[24] ^= 1
+			binary.LittleEndian.PutUint32(f[60:], crcOf(f[:60]))
+		}
+	})
 	spoil("corrupt", "footer-index", "its footer places the index elsewhere", func(p *parts) { p.foot = func(f *footer) { f.index++; f.length-- } })
 	spoil("corrupt", "footer-flags", "its footer has an unknown flag", func(p *parts) {
 		p.after = func(b []byte) {
