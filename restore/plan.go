@@ -1,0 +1,250 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"txreel/archive"
+	"txreel/change"
+)
+
+// Plan says what a restore will do. Making it reads indexes and manifests only,
+// and proves that every object the restore needs is there.
+type Plan struct {
+	Archive  string        `json:"archive"` // the archive's id
+	Store    string        `json:"store"`
+	Engine   string        `json:"engine"`
+	System   string        `json:"system"`
+	Database string        `json:"database"`
+	Goal     Goal          `json:"goal"`
+	Epoch    uint64        `json:"epoch"`
+	Base     *archive.Base `json:"-"`
+
+	// Seq is the cut: the last transaction the restored database will hold.
+	Seq change.Seq `json:"seq"`
+	// Cut is that transaction; nil when the epoch's first base is asked for as it is.
+	Cut *change.Txn `json:"-"`
+	// Next is the first transaction left out; nil when the archive holds none.
+	Next *change.Txn `json:"-"`
+
+	BaseRows  int64 `json:"base_rows"`
+	BaseBytes int64 `json:"base_bytes"` // as stored
+
+	// What is replayed on top of the base.
+	Transactions uint64 `json:"transactions"`
+	Rows         uint64 `json:"rows"`
+	Bytes        uint64 `json:"bytes"` // of messages, uncompressed
+	Segments     int    `json:"segments"`
+	SegmentBytes int64  `json:"segment_bytes"` // to be read
+
+	// Changes counts what is replayed, per table.
+	Changes map[string]*change.TableCount `json:"-"`
+}
+
+// MakePlan chooses epoch, cut and base for a goal.
+func MakePlan(ctx context.Context, a *archive.Archive, d Dialect, g Goal) (*Plan, error) {
+	r, err := resolve(ctx, a, d, g)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{
+		Archive: a.Identity.Archive, Store: a.Store.String(), Engine: a.Identity.Engine,
+		System: a.Identity.System, Database: a.Identity.Database,
+		Goal: g, Epoch: r.epoch.Number, Seq: r.cut,
+	}
+	for i := range r.bases {
+		if b := &r.bases[i]; b.Seq <= r.cut && (p.Base == nil || b.Seq >= p.Base.Seq) {
+			p.Base = b
+		}
+	}
+	if p.Base == nil { // resolve has checked it
+		return nil, fmt.Errorf("epoch %d has no base snapshot at or before %s", p.Epoch, r.cut)
+	}
+	for i := range p.Base.Tables {
+		p.BaseRows += p.Base.Tables[i].Rows
+	}
+	p.BaseBytes = p.Base.Size()
+	if err := p.survey(ctx, a, d, r.bases); err != nil {
+		return nil, err
+	}
+	if err := checkBase(ctx, a, p.Base); err != nil {
+		return nil, err
+	}
+	return p, p.neighbours(ctx, a)
+}
+
+// neighbours looks up the last transaction taken and the first one left out.
+func (p *Plan) neighbours(ctx context.Context, a *archive.Archive) error {
+	if p.Seq > 0 {
+		e, ok, err := a.Lookup(ctx, p.Epoch, p.Seq)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("%w: epoch %d has lost transaction %s", archive.ErrCorrupt, p.Epoch, p.Seq)
+		}
+		p.Cut = &e.Txn
+	}
+	e, ok, err := a.Lookup(ctx, p.Epoch, p.Seq+1)
+	if err != nil {
+		return err
+	}
+	if ok {
+		p.Next = &e.Txn
+	}
+	return nil
+}
+
+// survey walks the indexes from the base to the cut: it counts what will be
+// replayed, refuses a change of definition, and compares the segments with the
+// store's listing.
+func (p *Plan) survey(ctx context.Context, a *archive.Archive, d Dialect, bases []archive.Base) error {
+	p.Changes = make(map[string]*change.TableCount)
+	if p.Seq == p.Base.Seq {
+		return nil
+	}
+	versions := p.Base.Versions()
+	listed := newLister(ctx, a, p.Epoch)
+	last := p.Base.Seq
+	for x, err := range a.Segments(ctx, p.Epoch, p.Base.Seq+1) {
+		if err != nil {
+			return err
+		}
+		if x.First() > p.Seq {
+			break
+		}
+		if err := listed.expect(x); err != nil {
+			return err
+		}
+		p.Segments++
+		p.SegmentBytes += x.Size
+		for i := range x.Txns {
+			t := &x.Txns[i].Txn
+			if t.Seq <= p.Base.Seq || t.Seq > p.Seq {
+				continue
+			}
+			last = t.Seq
+			if err := p.add(d, t, versions, bases); err != nil {
+				return err
+			}
+		}
+	}
+	if last != p.Seq {
+		return &archive.HoleError{Epoch: p.Epoch, After: last, Next: p.Seq + 1}
+	}
+	return nil
+}
+
+func (p *Plan) add(d Dialect, t *change.Txn, versions map[string]uint64, bases []archive.Base) error {
+	if t.Kind == change.TxnSource {
+		p.Transactions++
+	}
+	p.Bytes += t.Bytes
+	for i := range t.Tables {
+		c := &t.Tables[i]
+		if d.Ours(c.Table) {
+			continue
+		}
+		name := c.Table.String()
+		if v, ok := versions[name]; !ok || v != c.Table.Version {
+			e := &DefinitionError{Goal: p.Goal, Epoch: p.Epoch, Table: name, First: *t, Before: t.Seq - 1, Absent: !ok}
+			for i := range bases {
+				if s := bases[i].Seq; s >= t.Seq && (e.After == 0 || s < e.After) {
+					e.After = s
+				}
+			}
+			return e
+		}
+		sum := p.Changes[name]
+		if sum == nil {
+			sum = &change.TableCount{Table: &change.Table{Schema: c.Table.Schema, Name: c.Table.Name, Version: c.Table.Version}}
+			p.Changes[name] = sum
+		}
+		p.Rows += c.Rows()
+		sum.Inserts += c.Inserts
+		sum.Updates += c.Updates
+		sum.Deletes += c.Deletes
+		sum.Truncates += c.Truncates
+	}
+	return nil
+}
+
+// lister goes through the segments of an epoch as the store lists them, beside the
+// walk over their indexes: those may come from rollups, which survive a lost segment.
+type lister struct {
+	ctx     context.Context
+	archive *archive.Archive
+	epoch   uint64
+	page    []archive.Object
+	after   string
+	end     bool
+}
+
+func newLister(ctx context.Context, a *archive.Archive, epoch uint64) *lister {
+	return &lister{ctx: ctx, archive: a, epoch: epoch}
+}
+
+// listPage is how many keys one request returns at most.
+const listPage = 1000
+
+func (l *lister) expect(x archive.SegmentIndex) error {
+	if l.after == "" {
+		l.after = archive.SegmentKey(l.epoch, x.First()-1)
+	}
+	if len(l.page) == 0 && !l.end {
+		prefix := x.Key[:len(x.Key)-len("0000000000000000.seg")]
+		var err error
+		if l.page, err = l.archive.Store.List(l.ctx, prefix, l.after, listPage); err != nil {
+			return fmt.Errorf("list segments of epoch %d: %w", l.epoch, err)
+		}
+		l.end = len(l.page) < listPage
+	}
+	if len(l.page) == 0 || l.page[0].Key != x.Key {
+		return fmt.Errorf("%w: %s is missing, which holds the transactions %s to %s; run `txreel verify`",
+			archive.ErrCorrupt, x.Key, x.First(), x.Last())
+	}
+	if got := l.page[0].Size; got != x.Size {
+		return fmt.Errorf("%w: %s has %d bytes, its index says %d; run `txreel verify`", archive.ErrCorrupt, x.Key, got, x.Size)
+	}
+	l.after, l.page = x.Key, l.page[1:]
+	return nil
+}
+
+// checkBase compares the objects of a base with the store's listing.
+func checkBase(ctx context.Context, a *archive.Archive, b *archive.Base) error {
+	want := make(map[string]int64)
+	for _, o := range b.Objects {
+		want[b.Key(o.Name)] = o.Size
+	}
+	for i := range b.Tables {
+		for _, o := range b.Tables[i].Chunks {
+			want[b.Key(o.Name)] = o.Size
+		}
+	}
+	after := ""
+	var damage []error
+	for {
+		objects, err := a.Store.List(ctx, b.Key(""), after, listPage)
+		if err != nil {
+			return fmt.Errorf("list base %s: %w", b.ID, err)
+		}
+		for _, o := range objects {
+			if size, ok := want[o.Key]; ok && size != o.Size {
+				damage = append(damage, fmt.Errorf("%s has %d bytes, the manifest says %d", o.Key, o.Size, size))
+			}
+			delete(want, o.Key)
+			after = o.Key
+		}
+		if len(objects) < listPage {
+			break
+		}
+	}
+	for key := range want {
+		damage = append(damage, fmt.Errorf("%s is missing", key))
+	}
+	if len(damage) > 0 {
+		return fmt.Errorf("%w: base %s: %w; run `txreel verify`, or restore from another base", archive.ErrCorrupt, b.ID, errors.Join(damage...))
+	}
+	return nil
+}

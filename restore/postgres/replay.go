@@ -1,0 +1,492 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"txreel/change"
+	"txreel/restore"
+	"txreel/segment"
+	"txreel/sources/postgres/pgoutput"
+)
+
+// A transaction of the target holds many of the source's, up to these bounds.
+const (
+	batchRows  = 20000
+	batchBytes = 16 << 20
+)
+
+const (
+	// copyFrom is how many rows of one table in a row are worth a COPY.
+	copyFrom = 50
+	// pendingMax is how many bytes of inserted rows wait at most.
+	pendingMax = 8 << 20
+	copyPiece  = 256 << 10
+	// patternsMax is how many forms of UPDATE and DELETE of one table stay prepared.
+	patternsMax = 512
+)
+
+// replay applies records. Rows inserted into a table wait until the table is needed
+// otherwise, or the transaction ends: without triggers and foreign keys, which
+// do not exist yet, only the order within a table matters.
+type replay struct {
+	target  *Target
+	conn    *pgx.Conn
+	pipe    *pipe
+	decoder pgoutput.Decoder
+	event   change.Event
+	bind    pgproto3.Bind
+	keys    arena
+
+	heaps    map[uint32]*heap // by the relation's number in the source
+	tables   map[string]*table
+	waiting  []*heap // with pending rows
+	pending  int     // bytes of them
+	pattern  []byte
+	deferred bool // a deferrable key exists
+
+	begin, commit, progress, immediate, defer_ string // prepared statements
+
+	open  bool       // a transaction of the target is open
+	seq   change.Seq // the transaction being applied
+	whole change.Seq // the last one applied whole
+	noted change.Seq // what the target's progress says
+	rows  int        // since the target's transaction began
+	bytes int
+
+	counts map[string]int64 // rows each table must have
+}
+
+// op is what a statement is part of, for errors, and what its result must be.
+type op struct {
+	verb string
+	heap *heap
+	seq  change.Seq
+	key  []byte
+	want int64 // rows; negative when any number will do
+	done func(tag []byte) error
+}
+
+func (o *op) fail(err error) error {
+	what := o.verb
+	if o.heap != nil {
+		what += " " + o.heap.name
+	}
+	if len(o.key) > 0 {
+		what += " (" + string(o.key) + ")"
+	}
+	return &restore.RecordError{Seq: o.seq, Err: fmt.Errorf("%s: %w", what, err)}
+}
+
+func newReplay(ctx context.Context, t *Target, counts map[string]int64) (*replay, error) {
+	conn, err := t.connect(ctx, workerApp, map[string]string{
+		"synchronous_commit": "off", "jit": "off",
+		// A plan made while a table is small must do when it is large.
+		"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off",
+	})
+	if err != nil {
+		return nil, err
+	}
+	r := &replay{target: t, conn: conn, heaps: make(map[uint32]*heap), tables: make(map[string]*table),
+		counts: maps.Clone(counts), whole: t.applied, noted: t.applied}
+	for i := range t.tables {
+		r.tables[t.tables[i].name()] = &t.tables[i]
+	}
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable)").Scan(&r.deferred)
+	if err != nil {
+		hangUp(conn)
+		return nil, fmt.Errorf("look at constraints: %w", err)
+	}
+	r.pipe = newPipe(ctx, conn.PgConn())
+	for _, s := range []struct {
+		name *string
+		sql  string
+	}{
+		{&r.begin, "BEGIN"}, {&r.commit, "COMMIT"},
+		{&r.immediate, "SET CONSTRAINTS ALL IMMEDIATE"}, {&r.defer_, "SET CONSTRAINTS ALL DEFERRED"},
+		{&r.progress, "UPDATE txreel_restore.progress SET seq = $1, rows = $2 WHERE seq = $3"},
+	} {
+		*s.name = r.pipe.name()
+		if err = r.pipe.prepare(*s.name, s.sql); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = r.pipe.drain()
+	}
+	if err != nil {
+		r.close()
+		return nil, fmt.Errorf("prepare the replay: %w", err)
+	}
+	return r, nil
+}
+
+func (r *replay) close() {
+	r.pipe.close()
+	hangUp(r.conn)
+}
+
+// Apply implements restore.Target.
+func (t *Target) Apply(ctx context.Context, rec *segment.Record) error {
+	return t.replay.apply(ctx, rec)
+}
+
+// Flush implements restore.Target. In the middle of a transaction there is nothing
+// it could commit.
+func (t *Target) Flush(context.Context) error {
+	if t.replay.seq != t.replay.whole {
+		return nil
+	}
+	return t.replay.end()
+}
+
+func (r *replay) apply(ctx context.Context, rec *segment.Record) error {
+	switch rec.Kind {
+	case segment.Begin:
+		r.seq = rec.Seq
+		return r.start()
+	case segment.Definition:
+		_, err := r.decoder.Decode(rec.Raw, &r.event)
+		return err
+	case segment.Message:
+		isEvent, err := r.decoder.Decode(rec.Raw, &r.event)
+		if err != nil {
+			return &restore.RecordError{Seq: r.seq, Err: err}
+		}
+		if !isEvent {
+			return nil
+		}
+		r.bytes += len(rec.Raw)
+		return r.change(ctx)
+	case segment.Commit:
+		r.whole = r.seq
+		if r.deferred { // each transaction of the source held by itself
+			if err := r.plain(r.immediate, "check constraints"); err != nil {
+				return err
+			}
+			if err := r.plain(r.defer_, "defer constraints"); err != nil {
+				return err
+			}
+		}
+		if r.rows >= batchRows || r.bytes >= batchBytes {
+			return r.end()
+		}
+	}
+	return nil
+}
+
+// start begins a transaction of the target unless one is open.
+func (r *replay) start() error {
+	if r.open {
+		return nil
+	}
+	r.open, r.rows, r.bytes = true, 0, 0
+	if err := r.plain(r.begin, "begin"); err != nil {
+		return err
+	}
+	if r.deferred {
+		return r.plain(r.defer_, "defer constraints")
+	}
+	return nil
+}
+
+// plain executes a statement without parameters that changes no rows.
+func (r *replay) plain(name, verb string) error {
+	r.bind = pgproto3.Bind{PreparedStatement: name, Parameters: r.bind.Parameters[:0]}
+	return r.pipe.exec(&r.bind, op{verb: verb, seq: r.seq, want: -1})
+}
+
+// end commits what is applied, whole transactions of the source and the progress
+// with them. Nothing is committed before every statement's result has been checked.
+func (r *replay) end() error {
+	if !r.open || r.whole == r.noted {
+		return r.pipe.drain()
+	}
+	if err := r.flushAll(); err != nil {
+		return err
+	}
+	counts, err := json.Marshal(r.counts)
+	if err != nil {
+		return err
+	}
+	r.bind = pgproto3.Bind{PreparedStatement: r.progress,
+		Parameters: append(r.bind.Parameters[:0], []byte(r.whole.String()), counts, []byte(r.noted.String()))}
+	if err := r.pipe.exec(&r.bind, op{verb: "note progress", seq: r.seq, want: 1}); err != nil {
+		return err
+	}
+	if err := r.pipe.drain(); err != nil {
+		return err
+	}
+	r.bind = pgproto3.Bind{PreparedStatement: r.commit, Parameters: r.bind.Parameters[:0]}
+	err = r.pipe.exec(&r.bind, op{verb: "commit", seq: r.seq, want: -1, done: func(tag []byte) error {
+		if string(tag) != "COMMIT" {
+			return fmt.Errorf("the server answered %s", tag)
+		}
+		return nil
+	}})
+	if err != nil {
+		return err
+	}
+	if err := r.pipe.drain(); err != nil {
+		return err
+	}
+	r.open, r.noted, r.target.applied = false, r.whole, r.whole
+	return nil
+}
+
+// change applies the decoded event.
+func (r *replay) change(ctx context.Context) error {
+	ev := &r.event
+	switch ev.Op {
+	case change.OpMessage:
+		return nil
+	case change.OpTruncate:
+		return r.truncate(ctx)
+	}
+	if ev.Relation.Schema == ourSchema {
+		return nil
+	}
+	h, err := r.heap(ctx, ev.Relation)
+	if err != nil {
+		return &restore.RecordError{Seq: r.seq, Err: err}
+	}
+	r.rows++
+	switch ev.Op {
+	case change.OpInsert:
+		return r.insert(h)
+	case change.OpDelete:
+		r.counts[h.name]--
+	}
+	return r.alter(h)
+}
+
+// heap finds the table a Relation message describes.
+func (r *replay) heap(ctx context.Context, rel *change.Relation) (*heap, error) {
+	h := r.heaps[rel.ID]
+	if h != nil && h.relation == rel {
+		return h, nil
+	}
+	if h != nil && same(h.relation, rel) { // repeated in the next segment
+		h.relation = rel
+		return h, nil
+	}
+	if h != nil {
+		if err := r.flush(h); err != nil {
+			return nil, err
+		}
+	}
+	h, err := newHeap(ctx, r.target.control, rel, r.tables[rel.String()])
+	if err != nil {
+		return nil, err
+	}
+	r.heaps[rel.ID] = h
+	return h, nil
+}
+
+func (r *replay) insert(h *heap) error {
+	if h.pendingRows == 0 {
+		r.waiting = append(r.waiting, h)
+	}
+	before := len(h.pending)
+	if err := h.add(r.event.New); err != nil {
+		return &restore.RecordError{Seq: r.seq, Err: err}
+	}
+	h.lastInsert = op{verb: "insert into", heap: h, seq: r.seq, want: 1}
+	r.counts[h.name]++
+	r.pending += len(h.pending) - before
+	if r.pending >= pendingMax {
+		return r.flushAll()
+	}
+	return nil
+}
+
+// alter sends an update or a delete.
+func (r *replay) alter(h *heap) error {
+	ev := &r.event
+	o := op{verb: ev.Op.String(), heap: h, seq: r.seq, want: 1}
+	if err := r.flush(h); err != nil {
+		return err
+	}
+	old := ev.Old
+	if old == nil {
+		old = ev.New // the key is as it was
+	}
+	if len(h.key) == 0 && !h.byRow || h.byRow && ev.Old == nil && len(h.columns) > 0 {
+		return o.fail(fmt.Errorf("the record does not say which row: the table had no replica identity"))
+	}
+	o.key = r.describe(h, old)
+	if !h.byRow {
+		for _, i := range h.key {
+			if old[i].State != change.Text {
+				return o.fail(fmt.Errorf("column %s of its key is %s", h.columns[i].quoted, old[i].State))
+			}
+		}
+	}
+	if ev.New != nil {
+		for i := range ev.New {
+			if s := ev.New[i].State; s == change.Binary || s == change.NotLogged {
+				return o.fail(fmt.Errorf("column %s is %s", h.columns[i].quoted, s))
+			}
+		}
+	}
+	r.pattern = h.appendPattern(r.pattern[:0], ev, old)
+	name, ok := h.changes[string(r.pattern)]
+	if !ok {
+		if len(h.changes) < patternsMax {
+			name = r.pipe.name()
+			h.changes[string(r.pattern)] = name
+		}
+		if err := r.pipe.prepare(name, h.changeSQL(r.pattern)); err != nil {
+			return err
+		}
+	}
+	r.bind = pgproto3.Bind{PreparedStatement: name, Parameters: h.appendParams(r.bind.Parameters[:0], ev, old)}
+	return r.pipe.exec(&r.bind, o)
+}
+
+// describe notes the values that find a row, for an error.
+func (r *replay) describe(h *heap, old []change.Value) []byte {
+	const most = 200
+	r.keys.begin()
+	for n, i := range h.key {
+		if n > 0 {
+			r.keys.add(", ")
+		}
+		r.keys.add(h.columns[i].quoted)
+		r.keys.add(" = ")
+		if v := &old[i]; v.State == change.Text {
+			r.keys.block = append(r.keys.block, v.Bytes[:min(len(v.Bytes), most)]...)
+		} else {
+			r.keys.add(v.State.String())
+		}
+	}
+	return r.keys.end()
+}
+
+// truncate empties the tables named, in one statement: the record lists every one, so
+// it never cascades.
+func (r *replay) truncate(ctx context.Context) error {
+	o := op{verb: "truncate", seq: r.seq, want: -1}
+	var names []string
+	for _, rel := range r.event.Relations {
+		if rel.Schema == ourSchema {
+			continue
+		}
+		h, err := r.heap(ctx, rel)
+		if err != nil {
+			return o.fail(err)
+		}
+		if err := r.flush(h); err != nil {
+			return err
+		}
+		o.heap = h
+		r.counts[h.name] = 0
+		names = append(names, h.only+h.quoted)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	sql := "TRUNCATE " + strings.Join(names, ", ")
+	if r.event.RestartIdentity {
+		sql += " RESTART IDENTITY"
+	}
+	if err := r.pipe.prepare("", sql); err != nil {
+		return err
+	}
+	r.bind = pgproto3.Bind{Parameters: r.bind.Parameters[:0]}
+	return r.pipe.exec(&r.bind, o)
+}
+
+func (r *replay) flushAll() error {
+	for len(r.waiting) > 0 {
+		if err := r.flush(r.waiting[len(r.waiting)-1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush sends the rows that wait for a table.
+func (r *replay) flush(h *heap) error {
+	if h.pendingRows == 0 {
+		return nil
+	}
+	for i, w := range r.waiting {
+		if w == h {
+			last := len(r.waiting) - 1
+			r.waiting[i] = r.waiting[last]
+			r.waiting = r.waiting[:last]
+			break
+		}
+	}
+	rows, b, written := h.pendingRows, h.pending, 0
+	for i := range h.columns {
+		if !h.columns[i].generated {
+			written++
+		}
+	}
+	r.pending -= len(b)
+	h.pendingRows, h.pending = 0, h.pending[:0]
+	if cap(h.pending) > 2*pendingMax {
+		h.pending = nil
+	}
+	if rows > copyFrom && written > 0 {
+		return r.pipe.copyIn(h.copySQL, rows, h.lastInsert, func(buf []byte) ([]byte, bool) {
+			for len(b) > 0 && len(buf) < copyPiece {
+				for i := range written {
+					if i > 0 {
+						buf = append(buf, '\t')
+					}
+					var v []byte
+					v, b = take(b)
+					buf = appendCopy(buf, v)
+				}
+				buf = append(buf, '\n')
+			}
+			return buf, len(b) > 0
+		})
+	}
+	if h.insert == "" {
+		h.insert = r.pipe.name()
+		if err := r.pipe.prepare(h.insert, h.insertSQL()); err != nil {
+			return err
+		}
+	}
+	for range rows {
+		params := r.bind.Parameters[:0]
+		for range written {
+			var v []byte
+			v, b = take(b)
+			params = append(params, v)
+		}
+		r.bind = pgproto3.Bind{PreparedStatement: h.insert, Parameters: params}
+		if err := r.pipe.exec(&r.bind, h.lastInsert); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// arena holds short byte strings for as long as something points at them, with an
+// allocation now and then.
+type arena struct {
+	block []byte
+	start int
+}
+
+func (a *arena) begin() {
+	if cap(a.block)-len(a.block) < 1<<10 {
+		a.block = make([]byte, 0, 64<<10)
+	}
+	a.start = len(a.block)
+}
+
+func (a *arena) add(s string) { a.block = append(a.block, s...) }
+
+func (a *arena) end() []byte { return a.block[a.start:len(a.block):len(a.block)] }

@@ -1,0 +1,123 @@
+// Package postgres restores into a PostgreSQL database: it loads a base, replays
+// raw pgoutput messages transaction by transaction, and builds indexes and
+// constraints. What it has done is on record in the target, in schema txreel_restore, in
+// the same transactions as the data, until the restore is over.
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"txreel/change"
+	"txreel/restore"
+	"txreel/sources/postgres/pgbase"
+)
+
+// Options are how a Target restores. The zero value restores everything.
+type Options struct {
+	// PgRestore is the pg_restore to read the schema with; "" means the newest of
+	// /usr/lib/postgresql/*/bin, else the one on PATH.
+	PgRestore string
+	// NoOwner leaves out owners and grants: everything belongs to the connecting role.
+	NoOwner bool
+	// TempDir is where the schema waits to be read; "" is the system's temporary folder.
+	TempDir string
+}
+
+// Target is a PostgreSQL database being restored into. It is restore.Target, and
+// not for concurrent use.
+type Target struct {
+	cfg     *pgx.ConnConfig
+	opts    Options
+	control *pgx.Conn // for everything that is not bulk; holds the lock
+
+	job      *restore.Job
+	engine   pgbase.Engine
+	tables   []table // of the base, without our own
+	schema   *script
+	roles    []string // missing in the target, to be created
+	resumed  bool
+	applied  change.Seq // committed in the target
+	warnings []string
+
+	replay *replay // nil before Prepare
+}
+
+var _ restore.Target = (*Target)(nil)
+
+// Open connects to the target. It writes nothing. The caller closes the Target.
+func Open(ctx context.Context, url string, opts Options) (*Target, error) {
+	cfg, err := parseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	t := &Target{cfg: cfg, opts: opts}
+	t.control, err = t.connect(ctx, controlApp, nil)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Close ends the sessions. What a restore has committed stays.
+func (t *Target) Close() {
+	if t.replay != nil {
+		t.replay.close()
+	}
+	hangUp(t.control)
+}
+
+// Applied implements restore.Target.
+func (t *Target) Applied() change.Seq { return t.applied }
+
+func (t *Target) warn(format string, args ...any) {
+	t.warnings = append(t.warnings, fmt.Sprintf(format, args...))
+}
+
+// parallel calls do for each number below n, on as many sessions as the job allows.
+func (t *Target) parallel(ctx context.Context, n int, do func(ctx context.Context, conn *pgx.Conn, i int) error) error {
+	if n == 0 {
+		return nil
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	var mu sync.Mutex
+	next := 0
+	take := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		next++
+		return next - 1
+	}
+	for range min(n, t.job.Workers) {
+		g.Go(func() error {
+			conn, err := t.worker(ctx)
+			if err != nil {
+				return err
+			}
+			defer hangUp(conn)
+			for i := take(); i < n; i = take() {
+				if err := do(ctx, conn, i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// inTx runs do in a transaction of its own.
+func inTx(ctx context.Context, conn *pgx.Conn, do func() error) error {
+	return pgx.BeginFunc(ctx, conn, func(pgx.Tx) error { return do() })
+}
+
+// run sends statements one after another on a session, with the server's own
+// parser deciding where they end.
+func run(ctx context.Context, conn *pgx.Conn, sql string) error {
+	_, err := conn.PgConn().Exec(ctx, sql).ReadAll()
+	return err
+}

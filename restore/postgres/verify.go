@@ -1,0 +1,88 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"txreel/restore"
+)
+
+// Verify implements restore.Target.
+func (t *Target) Verify(ctx context.Context) (*restore.Verification, error) {
+	seq, want, err := t.state(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if seq != t.job.Plan.Seq {
+		return nil, fmt.Errorf("the target holds transaction %s, the plan ends at %s", seq, t.job.Plan.Seq)
+	}
+	v := &restore.Verification{Tables: make([]restore.TableRows, len(t.tables))}
+	err = t.parallel(ctx, len(t.tables), func(ctx context.Context, conn *pgx.Conn, i int) error {
+		tab := &t.tables[i]
+		var n int64
+		if err := conn.QueryRow(ctx, "SELECT count(*) FROM ONLY "+tab.quoted()).Scan(&n); err != nil {
+			return fmt.Errorf("count the rows of %s: %w", tab.name(), err)
+		}
+		if n != want[tab.name()] {
+			return fmt.Errorf("table %s has %d rows, base and changes make %d: something else has written to the target", tab.name(), n, want[tab.name()])
+		}
+		v.Tables[i] = restore.TableRows{Table: tab.name(), Rows: n}
+		t.job.Progress(restore.PhaseVerify, int64(i+1), int64(len(t.tables)), "tables")
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(v.Tables, func(a, b restore.TableRows) int { return strings.Compare(a.Table, b.Table) })
+	if err := t.findUnsound(ctx); err != nil {
+		return nil, err
+	}
+	if err := t.compareExtensions(ctx); err != nil {
+		return nil, err
+	}
+	v.Warnings = t.warnings
+	return v, nil
+}
+
+// findUnsound warns of constraints and indexes that do not hold for every row. The
+// source may have had them so.
+func (t *Target) findUnsound(ctx context.Context) error {
+	rows, err := t.control.Query(ctx, `
+		SELECT 'constraint ' || quote_ident(conname) || ' of ' || conrelid::regclass::text || ' is NOT VALID, as in the source'
+		FROM pg_catalog.pg_constraint WHERE NOT convalidated
+		UNION ALL
+		SELECT 'index ' || indexrelid::regclass::text || ' is not valid: a partition lacks its part, as in the source'
+		FROM pg_catalog.pg_index WHERE NOT indisvalid
+		ORDER BY 1`)
+	if err != nil {
+		return fmt.Errorf("look at constraints: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("look at constraints: %w", err)
+	}
+	t.warnings = append(t.warnings, found...)
+	return nil
+}
+
+func (t *Target) compareExtensions(ctx context.Context) error {
+	for _, e := range t.engine.Extensions {
+		var version string
+		err := t.control.QueryRow(ctx, "SELECT coalesce((SELECT extversion FROM pg_catalog.pg_extension WHERE extname = $1), '')", e.Name).Scan(&version)
+		if err != nil {
+			return fmt.Errorf("look at extensions: %w", err)
+		}
+		switch version {
+		case e.Version:
+		case "":
+			t.warn("extension %s %s of the source is not in the target", e.Name, e.Version)
+		default:
+			t.warn("extension %s has version %s, in the source it had %s", e.Name, version, e.Version)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package restore
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"txreel/archive"
+	"txreel/change"
+)
+
+// Point is a transaction of the record in plans and reports.
+type Point struct {
+	Seq        change.Seq      `json:"seq"`
+	Kind       string          `json:"kind"`
+	XID        string          `json:"xid,omitempty"`
+	Position   change.Position `json:"position"`
+	CommitTime string          `json:"commit_time"` // RFC 3339, UTC
+}
+
+func point(t *change.Txn) *Point {
+	if t == nil {
+		return nil
+	}
+	return &Point{Seq: t.Seq, Kind: t.Kind.String(), XID: t.XID, Position: t.Position, CommitTime: t.CommitTime.String()}
+}
+
+// String prints the point on one line.
+func (p *Point) String() string {
+	s := fmt.Sprintf("%s %s", p.Kind, p.Seq)
+	if p.XID != "" {
+		s += ", id " + p.XID
+	}
+	return fmt.Sprintf("%s, position %s, committed %s", s, p.Position, p.CommitTime)
+}
+
+// BasePoint is the base of a plan.
+type BasePoint struct {
+	ID       string          `json:"id"`
+	Seq      change.Seq      `json:"seq"`
+	Position change.Position `json:"position"`
+	Finished string          `json:"finished"`
+	Server   string          `json:"server"`
+	Tables   int             `json:"tables"`
+}
+
+func (p *Plan) base() BasePoint {
+	b := p.Base
+	return BasePoint{ID: b.ID, Seq: b.Seq, Position: b.Position, Finished: b.Finished, Server: b.Server, Tables: len(b.Tables)}
+}
+
+// MarshalJSON adds base, cut and next in the form of reports.
+func (p *Plan) MarshalJSON() ([]byte, error) {
+	type plain Plan
+	return json.Marshal(struct {
+		*plain
+		Base     BasePoint          `json:"base"`
+		Cut      *Point             `json:"chosen"`
+		Next     *Point             `json:"next_excluded"`
+		Coverage []archive.Coverage `json:"coverage"`
+	}{(*plain)(p), p.base(), point(p.Cut), point(p.Next), p.Base.Coverage})
+}
+
+// String prints the plan for people.
+func (p *Plan) String() string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) { fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...)) }
+	line("archive", "%s, epoch %d, database %s", p.Store, p.Epoch, p.Database)
+	line("asked for", "%s", p.Goal)
+	if c := point(p.Cut); c != nil {
+		line("restores to", "%s", c)
+	} else {
+		line("restores to", "the base snapshot, as the epoch began")
+	}
+	if n := point(p.Next); n != nil {
+		line("leaves out", "%s, and all after it", n)
+	} else {
+		line("leaves out", "nothing that is recorded")
+	}
+	line("base", "%s after %s, finished %s, server %s: %d tables, %d rows, %d bytes stored",
+		p.Base.ID, p.Base.Seq, p.Base.Finished, p.Base.Server, len(p.Base.Tables), p.BaseRows, p.BaseBytes)
+	line("replay", "%d transactions, %d rows, %d bytes, from %d segments of %d bytes", p.Transactions, p.Rows, p.Bytes, p.Segments, p.SegmentBytes)
+	return b.String()
+}
+
+// PhaseTime is how long a phase took.
+type PhaseTime struct {
+	Phase   Phase   `json:"phase"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Report says what a finished restore did.
+type Report struct {
+	Archive  string             `json:"archive"`
+	Epoch    uint64             `json:"epoch"`
+	Goal     Goal               `json:"goal"`
+	Base     BasePoint          `json:"base"`
+	Cut      *Point             `json:"chosen"`
+	Next     *Point             `json:"next_excluded"`
+	Resumed  bool               `json:"resumed"` // continued an interrupted restore
+	Replayed uint64             `json:"replayed_transactions"`
+	Rows     uint64             `json:"replayed_rows"`
+	Tables   []TableRows        `json:"tables"`
+	Coverage []archive.Coverage `json:"coverage"`
+	Warnings []string           `json:"warnings"`
+	Phases   []PhaseTime        `json:"phases"`
+	Seconds  float64            `json:"seconds"`
+}
+
+func newReport(p *Plan) *Report {
+	return &Report{
+		Archive: p.Archive, Epoch: p.Epoch, Goal: p.Goal, Base: p.base(), Cut: point(p.Cut), Next: point(p.Next),
+		Replayed: p.Transactions, Rows: p.Rows, Coverage: p.Base.Coverage,
+	}
+}
+
+// String prints the report for people.
+func (r *Report) String() string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) { fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...)) }
+	if r.Cut != nil {
+		line("restored to", "%s", r.Cut)
+	} else {
+		line("restored to", "the base snapshot %s", r.Base.ID)
+	}
+	if r.Next != nil {
+		line("left out", "%s, and all after it", r.Next)
+	} else {
+		line("left out", "nothing that is recorded")
+	}
+	line("replayed", "%d transactions, %d rows on base %s", r.Replayed, r.Rows, r.Base.ID)
+	for _, t := range r.Tables {
+		line("table", "%s: %d rows", t.Table, t.Rows)
+	}
+	for _, c := range r.Coverage {
+		line("coverage", "%s: %s: %s", c.Class, c.What, c.Detail)
+	}
+	for _, w := range r.Warnings {
+		line("warning", "%s", w)
+	}
+	for _, p := range r.Phases {
+		line("took", "%s: %.2f s", p.Phase, p.Seconds)
+	}
+	line("took", "%.2f s in all", r.Seconds)
+	return b.String()
+}
