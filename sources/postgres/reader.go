@@ -50,10 +50,34 @@ type readBuffer struct{ reader *bufio.Reader }
 func bufferReads(cfg *pgconn.Config) *readBuffer {
 	b := &readBuffer{}
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		b.reader = bufio.NewReaderSize(r, batchBytes)
+		b.reader = bufio.NewReaderSize(&gatherer{in: r}, batchBytes)
 		return pgproto3.NewFrontend(b.reader, w)
 	}
 	return b
+}
+
+const (
+	// gatherPause is how long a reader that has caught up lets data gather.
+	gatherPause = 500 * time.Microsecond
+	// gatherBelow is the size of a read that says it has caught up.
+	gatherBelow = 32 << 10
+)
+
+// gatherer reads less often and more at a time. A walsender sends each message by
+// itself; a reader as fast as it is would wake up, and make it wait for a processor,
+// once a row.
+type gatherer struct {
+	in    io.Reader
+	small bool // the last read was small
+}
+
+func (g *gatherer) Read(p []byte) (int, error) {
+	if g.small {
+		time.Sleep(gatherPause)
+	}
+	n, err := g.in.Read(p)
+	g.small = n < gatherBelow && len(p) >= gatherBelow
+	return n, err
 }
 
 // read fills batches until the connection ends. It owns the reading side of the
@@ -70,14 +94,18 @@ func (s *Source) read(ctx context.Context, in *bufio.Reader) {
 				return
 			}
 		}
-		s.waiting.Store(true)
+		if in.Buffered()+front.ReadBufferLen() == 0 {
+			s.waiting.Store(true)
+		}
 		msg, err := front.Receive()
-		s.waiting.Store(false)
 		if err == nil {
 			err = s.take(b, msg)
 		}
 		if err != nil {
 			s.fail(err)
+		}
+		if s.waiting.Load() {
+			s.waiting.Store(false)
 		}
 		// Hand over when the batch is full, or rather than wait for the network.
 		if err != nil || len(b.data) >= batchBytes || in.Buffered()+front.ReadBufferLen() == 0 {
