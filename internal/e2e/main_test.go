@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+var (
+	long  = flag.Bool("e2e.long", false, "run the long forms: more kills, larger transactions")
+	given = flag.String("e2e.txreel", "", "test this txreel binary instead of building one")
+)
+
+// binDir holds the binaries under test; TestMain sets it.
+var binDir string
+
+func TestMain(m *testing.M) {
+	code, err := runAll(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runAll(m *testing.M) (code int, err error) {
+	flag.Parse()
+	if binDir, err = os.MkdirTemp("", "txreel-e2e-"); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(binDir)) }()
+	return m.Run(), nil
+}
+
+// The binary is built when the first test wants it: with the race detector when the tests have it too, and without
+// where memory and speed are what is tested.
+var (
+	buildTxreel = sync.OnceValues(func() (string, error) { return build("txreel", raceEnabled) })
+	buildPlain  = sync.OnceValues(func() (string, error) { return build("txreel-plain", false) })
+)
+
+func build(name string, race bool) (string, error) {
+	if *given != "" {
+		return filepath.Abs(*given)
+	}
+	path := filepath.Join(binDir, name)
+	args := []string{"build", "-o", path, "-ldflags", "-X main.version=e2e"}
+	if race {
+		args = append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, "txreel/cmd/txreel")...)
+	if !race {
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build txreel: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// txreel returns the path of the binary under test.
+func txreel(t *testing.T) string {
+	t.Helper()
+	path, err := buildTxreel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// plainTxreel returns the path of a binary without the race detector.
+func plainTxreel(t *testing.T) string {
+	t.Helper()
+	if !raceEnabled {
+		return txreel(t)
+	}
+	path, err := buildPlain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// times returns short, or longer in the long form.
+func times(short, longer int) int {
+	if *long {
+		return longer
+	}
+	return short
+}
