@@ -55,7 +55,8 @@ func (b *bars) set(name string, done, total int64, detail string) {
 	x.SetCurrent(done)
 }
 
-// close leaves the bars as they are and waits for the screen.
+// close leaves the bars as they are and waits for the screen. Calling it again
+// does nothing.
 func (b *bars) close() {
 	if b.progress == nil {
 		return
@@ -71,4 +72,5 @@ func (b *bars) close() {
 		x.Abort(false)
 	}
 	b.progress.Wait()
+	b.progress = nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"txreel/archive"
+	"txreel/audit"
 	"txreel/capture"
 	"txreel/restore"
 	"txreel/segment"
@@ -46,7 +47,7 @@ func (a *app) exitCode(err error) int {
 		return 0
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.Is(err, capture.ErrGap):
+	case errors.Is(err, capture.ErrGap), errors.Is(err, audit.ErrGap):
 		return exitGap
 	case errors.Is(err, archive.ErrCorrupt), errors.Is(err, archive.ErrVersion), errors.Is(err, segment.ErrCorrupt), errors.Is(err, segment.ErrVersion):
 		return exitCorrupt

@@ -27,8 +27,8 @@ type cli struct {
 	Status  statusCmd  `cmd:"" help:"Show what an archive holds, up to when, and what the slot holds back."`
 	Log     logCmd     `cmd:"" help:"List transactions."`
 	Restore restoreCmd `cmd:"" help:"Rebuild the database as it stood at a point of the record."`
-	//Audit   auditCmd   `cmd:"" help:"Export the history of changes."`
-	//Verify  verifyCmd  `cmd:"" help:"Check that an archive is complete and unaltered."`
+	Audit   auditCmd   `cmd:"" help:"Export the history of changes."`
+	Verify  verifyCmd  `cmd:"" help:"Check that an archive is complete and unaltered."`
 	Mark    markCmd    `cmd:"" help:"Put a named point into the record of a live database."`
 	//Demo    demoCmd    `cmd:"" help:"Show the whole path on throw-away servers."`
 
