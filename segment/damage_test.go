@@ -135,6 +135,23 @@ func TestTailChecks(t *testing.T) {
 	}
 }
 
+// TestTailNeed demands that no footer makes a caller fetch more than an index may
+// take.
+func TestTailNeed(t *testing.T) {
+	t.Parallel()
+	frames, err := NewFrameReader()
+	check(t, err)
+	for _, length := range []int64{maxIndexStored, maxIndexStored + 1} {
+		f := footer{index: headerSize, length: length, size: headerSize + length + footerSize}
+		_, need, err := frames.Tail(f.encode(), f.size)
+		if length > maxIndexStored {
+			checkDamage(t, err, int(f.size))
+		} else if err != nil || need != length+footerSize {
+			t.Errorf("needs %d bytes for an index of %d: %v", need, length, err)
+		}
+	}
+}
+
 // TestWrongFrame reads a sound frame that is not the one the index describes.
 func TestWrongFrame(t *testing.T) {
 	t.Parallel()
