@@ -36,6 +36,7 @@ type Archive struct {
 	Identity Identity
 	id       [16]byte
 	fan      int // rollupFan, less in tests
+	spill    int // spillLimit, less in tests
 }
 
 // Errors that callers tell apart.
@@ -68,7 +69,7 @@ func Open(ctx context.Context, store Store) (*Archive, error) {
 	if id.Format != FormatVersion {
 		return nil, fmt.Errorf("%w: %s has format %d, this build reads %d", ErrVersion, store, id.Format, FormatVersion)
 	}
-	a := &Archive{Store: store, Identity: id, fan: rollupFan}
+	a := &Archive{Store: store, Identity: id, fan: rollupFan, spill: spillLimit}
 	if n, err := hex.Decode(a.id[:], []byte(id.Archive)); err != nil || n != len(a.id) {
 		return nil, fmt.Errorf("%w: %s: archive id %q is not 32 hexadecimal digits", ErrCorrupt, identityKey, id.Archive)
 	}

@@ -190,6 +190,9 @@ func (a *Archive) lastPage(ctx context.Context, epoch uint64, level int, low, bo
 		final = len(objects) < page
 		for _, o := range objects {
 			s, err := parseLevelKey(epoch, level, o)
+			if err != nil && level > 0 {
+				continue // a stray among derived data proves nothing
+			}
 			if err != nil {
 				return false, false, err
 			}

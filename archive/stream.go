@@ -56,7 +56,7 @@ func (a *Archive) Stream(ctx context.Context, epoch uint64, from, to change.Seq,
 		cancel: cancel, fetched: make(chan fetched), free: make(chan *spill.Buffer, 2), done: make(chan struct{}),
 	}
 	for range cap(s.free) {
-		body := spill.New(spillDir, spillLimit)
+		body := spill.New(spillDir, a.spill)
 		s.bodies = append(s.bodies, body)
 		s.free <- body
 	}

@@ -48,7 +48,7 @@ func (a *Archive) NewWriter(ctx context.Context, epoch uint64, spillDir string) 
 	}
 	w := &Writer{archive: a, tail: tail, shipped: tail.Seq, rollups: rollups}
 	for range 2 { // one fills while the other is shipped
-		w.all = append(w.all, spill.New(spillDir, spillLimit))
+		w.all = append(w.all, spill.New(spillDir, a.spill))
 	}
 	w.free = append(w.free, w.all...)
 	if err := w.open(); err != nil {
