@@ -225,3 +225,17 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestAnImageWithoutColumnsIsAnImage(t *testing.T) {
+	t.Parallel()
+	var d Decoder
+	var ev change.Event
+	for _, m := range []string{"R\x00\x00\x00\x07s\x00t\x00f\x00\x00", "U\x00\x00\x00\x07O\x00\x00N\x00\x00"} {
+		if _, err := d.Decode([]byte(m), &ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ev.Old == nil || ev.New == nil {
+		t.Errorf("images %v and %v, want both", ev.Old, ev.New)
+	}
+}
