@@ -140,14 +140,40 @@ func (r *recording) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.stream(ctx, a, epoch)
+	w, err := a.NewWriter(ctx, epoch.Number, r.SpillDir)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	err = r.stream(ctx, a, epoch, w)
 	if errors.Is(err, capture.ErrGap) {
-		// Invariant 6: the break is itself recorded.
-		if err2 := a.RecordGap(context.WithoutCancel(ctx), epoch.Number, sentence(err)); err2 != nil {
-			return errors.Join(err, err2)
-		}
+		return r.recordGap(context.WithoutCancel(ctx), a, epoch, w.Tail(), err)
 	}
 	return err
+}
+
+// recordGap puts a gap on record (Invariant 6), once it is certain that it is the
+// record's. tail is where this process left the archive.
+func (r *recording) recordGap(ctx context.Context, a *archive.Archive, epoch archive.Epoch, tail archive.Tail, gap error) error {
+	slot, publication := epoch.Source["slot"], epoch.Source["publication"]
+	if (slot != r.Slot || publication != r.Publication) && !r.NewEpoch {
+		// Nothing is known of the slot the record depends on.
+		return fmt.Errorf("epoch %d is recorded through slot %q and publication %q; slot %q and publication %q cannot continue it: give --slot %s --publication %s",
+			epoch.Number, slot, publication, r.Slot, r.Publication, slot, publication)
+	}
+	// A slot that was read after the archive is ahead of it also when another capture
+	// went on with both in between.
+	now, err := a.Tail(ctx, epoch.Number)
+	if err == nil && now.Seq > tail.Seq {
+		return fmt.Errorf("%w: it recorded up to %s while this one looked at the slot", archive.ErrOtherWriter, now.Position)
+	}
+	if err == nil {
+		err = a.RecordGap(ctx, epoch.Number, sentence(gap))
+	}
+	if err != nil {
+		return errors.Join(gap, err)
+	}
+	return gap
 }
 
 // epoch returns the epoch to go on with, beginning one where that is due.
@@ -244,12 +270,7 @@ func (r *recording) ensureSlot(ctx context.Context) error {
 }
 
 // stream captures into one epoch.
-func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archive.Epoch) error {
-	w, err := a.NewWriter(ctx, epoch.Number, r.SpillDir)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
+func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archive.Epoch, w *archive.Writer) error {
 	if w.Tail().Seq == 0 {
 		if err := r.ensureSlot(ctx); err != nil {
 			return err
@@ -293,7 +314,7 @@ func (f baseFlags) options(source, publication, spillDir string) postgres.BaseOp
 // newLogger writes JSON lines for machines and short lines for people.
 func newLogger(w io.Writer, format string) zerolog.Logger {
 	if format == "text" || format == "auto" && isTerminal(w) {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.RFC3339}
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.RFC3339, NoColor: !isTerminal(w)}
 	}
 	return zerolog.New(w).With().Timestamp().Logger()
 }

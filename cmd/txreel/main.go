@@ -30,7 +30,7 @@ type cli struct {
 	Audit   auditCmd   `cmd:"" help:"Export the history of changes."`
 	Verify  verifyCmd  `cmd:"" help:"Check that an archive is complete and unaltered."`
 	Mark    markCmd    `cmd:"" help:"Put a named point into the record of a live database."`
-	//Demo    demoCmd    `cmd:"" help:"Show the whole path on throw-away servers."`
+	Demo    demoCmd    `cmd:"" help:"Show the whole path on throw-away servers."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }
