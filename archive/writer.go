@@ -85,6 +85,10 @@ func (w *Writer) Size() int64 { return w.seg.Size() }
 // Txns returns the whole transactions in the segment being filled.
 func (w *Writer) Txns() int { return w.seg.Txns() }
 
+// Full reports whether the segment being filled must be sealed whatever its size,
+// for the sake of its index.
+func (w *Writer) Full() bool { return w.seg.Full() }
+
 // Open reports whether a transaction has begun and not ended.
 func (w *Writer) Open() bool { return w.seg.Open() }
 

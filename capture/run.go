@@ -155,11 +155,12 @@ func (r *run) committed(m *change.Message) error {
 		return err
 	}
 	size := r.w.Size()
-	if size < r.o.FlushSize && now.Sub(r.since) < r.o.FlushAge {
+	full := r.w.Full()
+	if size < r.o.FlushSize && now.Sub(r.since) < r.o.FlushAge && !full {
 		return nil
 	}
 	if r.flight != nil {
-		if size < fullFactor*r.o.FlushSize {
+		if size < fullFactor*r.o.FlushSize && !full {
 			return nil // let it fill while the one before it is on its way
 		}
 		if err := r.wait(); err != nil {
