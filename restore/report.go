@@ -64,7 +64,9 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 // String prints the plan for people.
 func (p *Plan) String() string {
 	var b strings.Builder
-	line := func(name, format string, args ...any) { fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...))
+	}
 	line("archive", "%s, epoch %d, database %s", p.Store, p.Epoch, p.Database)
 	line("asked for", "%s", p.Goal)
 	if c := point(p.Cut); c != nil {
@@ -117,7 +119,9 @@ func newReport(p *Plan) *Report {
 // String prints the report for people.
 func (r *Report) String() string {
 	var b strings.Builder
-	line := func(name, format string, args ...any) { fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...))
+	}
 	if r.Cut != nil {
 		line("restored to", "%s", r.Cut)
 	} else {

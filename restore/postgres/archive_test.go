@@ -35,6 +35,7 @@ type recorder struct {
 	epoch   uint64
 	writer  *archive.Writer
 	perSeg  int // transactions in a segment
+	pieces  int // chunks of a table
 
 	tables  map[uint32]*change.Table
 	defs    map[uint32]*change.Definition
@@ -45,7 +46,7 @@ type recorder struct {
 func record(t testing.TB, pg *dbtest.Postgres, db string) *recorder {
 	t.Helper()
 	ctx := context.Background()
-	r := &recorder{t: t, pg: pg, db: db, dir: t.TempDir(), perSeg: 20, tables: map[uint32]*change.Table{}, defs: map[uint32]*change.Definition{}}
+	r := &recorder{t: t, pg: pg, db: db, dir: t.TempDir(), perSeg: 20, pieces: 2, tables: map[uint32]*change.Table{}, defs: map[uint32]*change.Definition{}}
 	r.exec("CREATE PUBLICATION txreel FOR ALL TABLES")
 	r.exec("SELECT pg_create_logical_replication_slot('" + db + "', 'pgoutput')")
 	store, err := dir.Open(r.dir)
@@ -313,13 +314,11 @@ func (r *recorder) baseTables(conn *pgx.Conn, b *archive.Base) {
 		tag, err := conn.PgConn().CopyTo(ctx, &raw, strings.Replace(copySQL(&bt), " FROM STDIN", " TO STDOUT", 1))
 		r.check(err)
 		t.Rows = tag.RowsAffected()
-		// Two chunks, cut at a line.
-		text := raw.Bytes()
-		cut := bytes.IndexByte(text[len(text)/2:], '\n') + len(text)/2 + 1
-		for part, piece := range [][]byte{text[:cut], text[cut:]} {
-			if len(piece) == 0 {
-				continue
-			}
+		for part, text := 0, raw.Bytes(); len(text) > 0; part++ { // chunks cut at a line
+			cut := min(len(text), raw.Len()/r.pieces)
+			cut += bytes.IndexByte(text[cut-1:], '\n')
+			piece := text[:cut]
+			text = text[cut:]
 			packed.Reset()
 			z, err := zstd.NewWriter(&packed)
 			r.check(err)

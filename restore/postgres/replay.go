@@ -16,10 +16,12 @@ import (
 	"txreel/sources/postgres/pgoutput"
 )
 
-// A transaction of the target holds many of the source's, up to these bounds.
+// A transaction of the target holds many of the source's, up to these bounds. They are
+// low, since the versions that a transaction makes of one row stay in the way of its next update
+// until it commits.
 const (
-	batchRows  = 20000
-	batchBytes = 16 << 20
+	batchRows  = 1000
+	batchBytes = 4 << 20
 )
 
 const (
@@ -143,7 +145,10 @@ func (t *Target) Flush(context.Context) error {
 	if t.replay.seq != t.replay.whole {
 		return nil
 	}
-	return t.replay.end()
+	if err := t.replay.end(); err != nil {
+		return err
+	}
+	return t.replay.pipe.drain()
 }
 
 func (r *replay) apply(ctx context.Context, rec *segment.Record) error {
@@ -224,20 +229,18 @@ func (r *replay) end() error {
 		return err
 	}
 	r.bind = pgproto3.Bind{PreparedStatement: r.commit, Parameters: r.bind.Parameters[:0]}
+	whole := r.whole
+	// The answer may come later: should this fail, nothing behind it is committed, since
+	// the next commit waits for all answers.
 	err = r.pipe.exec(&r.bind, op{verb: "commit", seq: r.seq, want: -1, done: func(tag []byte) error {
 		if string(tag) != "COMMIT" {
 			return fmt.Errorf("the server answered %s", tag)
 		}
+		r.target.applied = whole
 		return nil
 	}})
-	if err != nil {
-		return err
-	}
-	if err := r.pipe.drain(); err != nil {
-		return err
-	}
-	r.open, r.noted, r.target.applied = false, r.whole, r.whole
-	return nil
+	r.open, r.noted = false, whole
+	return err
 }
 
 // change applies the decoded event.

@@ -1,0 +1,135 @@
+package postgres
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"testing"
+
+	"txreel/archive"
+	"txreel/change"
+	"txreel/internal/dbtest"
+	"txreel/restore"
+	"txreel/sink/dir"
+)
+
+// childEnv tells the test binary that it is a restore to be killed.
+const childEnv = "TXREEL_TEST_RESTORE"
+
+type childJob struct {
+	Archive, URL string
+	Seq          change.Seq
+}
+
+// TestRestoreChild is the process that TestKill kills; by itself it does nothing.
+func TestRestoreChild(t *testing.T) {
+	text := os.Getenv(childEnv)
+	if text == "" {
+		return
+	}
+	ctx := context.Background()
+	var job childJob
+	fail := func(err error) {
+		if err != nil {
+			fmt.Println("ERROR", err)
+			os.Exit(1)
+		}
+	}
+	fail(json.Unmarshal([]byte(text), &job))
+	store, err := dir.Open(job.Archive)
+	fail(err)
+	a, err := archive.Open(ctx, store)
+	fail(err)
+	p, err := restore.MakePlan(ctx, a, Dialect{}, restore.Goal{Kind: restore.AtSeq, Seq: job.Seq})
+	fail(err)
+	target, err := Open(ctx, job.URL, Options{})
+	fail(err)
+	_, err = restore.Run(ctx, a, p, target, restore.Options{Jobs: 2, Progress: func(ph restore.Phase, done, total int64, unit string) {
+		fmt.Println("AT", ph, done, total)
+	}})
+	fail(err)
+	target.Close()
+	fmt.Println("DONE")
+	os.Exit(0)
+}
+
+// TestKill kills a restore at random moments, again and again, until one comes
+// through, and compares what it made.
+func TestKill(t *testing.T) {
+	pg := dbtest.PG(t, "log_min_error_statement=panic")
+	createDB(t, pg, "src", `
+		CREATE TABLE a (id int PRIMARY KEY, v text, n int GENERATED ALWAYS AS IDENTITY); CREATE INDEX ON a (v);
+		CREATE TABLE b (k int, v text); ALTER TABLE b REPLICA IDENTITY FULL;
+		CREATE TABLE c (id serial PRIMARY KEY, a int REFERENCES a, v text UNIQUE);
+		INSERT INTO a SELECT i, 'v' || i FROM generate_series(1, 5000) i;
+		INSERT INTO b SELECT i % 100, 'v' FROM generate_series(1, 1000) i;
+		INSERT INTO c (a, v) SELECT i, 'c' || i FROM generate_series(1, 2000) i;
+		CREATE MATERIALIZED VIEW m AS SELECT count(*) FROM c;`)
+	r := record(t, pg, "src")
+	r.perSeg, r.pieces = 300, 6
+	r.base()
+	r.exec(`DO $$BEGIN FOR i IN 1..3000 LOOP
+		UPDATE a SET v = v || 'x' WHERE id = 1 + i * 7 % 5000;
+		UPDATE b SET v = 'w' || i WHERE ctid = (SELECT ctid FROM b WHERE k = i % 100 LIMIT 1);
+		INSERT INTO c (a, v) VALUES (1 + i % 5000, 'd' || i);
+		DELETE FROM c WHERE id = i;
+		COMMIT;
+	END LOOP; END$$`)
+	seq := r.capture().Seq
+	url, err := pg.CreateDB(context.Background(), "dst")
+	r.check(err)
+	job, err := json.Marshal(childJob{Archive: r.dir, URL: url, Seq: seq})
+	r.check(err)
+	kills, phases := 0, map[string]int{}
+	for {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestRestoreChild$")
+		cmd.Env = append(os.Environ(), childEnv+"="+string(job))
+		out, err := cmd.StdoutPipe()
+		r.check(err)
+		r.check(cmd.Start())
+		lines, at := rand.IntN(10+2*kills), "check"
+		done := false
+		for s := bufio.NewScanner(out); s.Scan(); {
+			var phase string
+			var n, total int
+			if c, _ := fmt.Sscanf(s.Text(), "AT %s %d %d", &phase, &n, &total); c == 3 {
+				at = phase
+				if lines--; lines < 0 && kills < 12 {
+					r.check(cmd.Process.Kill())
+					break
+				}
+			} else if s.Text() == "DONE" {
+				done = true
+			} else {
+				t.Log(s.Text())
+			}
+		}
+		err = cmd.Wait()
+		if done {
+			break
+		}
+		if cmd.ProcessState.ExitCode() != -1 {
+			t.Fatalf("the restore after %d kills: %v", kills, err)
+		}
+		kills++
+		phases[at]++
+	}
+	t.Logf("killed %d times: %v", kills, phases)
+	if kills < 3 {
+		t.Errorf("killed only %d times", kills)
+	}
+	if d := dbtest.Diff(content(t, pg.URL("src")), content(t, url)); d != "" {
+		t.Error(d)
+	}
+	compareCatalogs(t, pg, "src", "dst")
+	for _, seq := range []string{"c_id_seq", "a_n_seq"} {
+		q := "SELECT last_value FROM " + seq
+		if got, want := pg.MustQuery(t, "dst", q)[0][0], pg.MustQuery(t, "src", q)[0][0]; got != want {
+			t.Errorf("sequence %s stands at %s, in the source at %s", seq, got, want)
+		}
+	}
+}
