@@ -1,6 +1,6 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build demo test lint clean
+.PHONY: build demo test lint bench clean
 
 build: ## bin/txreel, a static binary
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/txreel ./cmd/txreel
@@ -17,6 +17,11 @@ test: ## every test, on real servers
 lint: ## style, mistakes and the direction of imports
 	scripts/setup lint
 	.tools/bin/golangci-lint run ./...
+
+bench: ## ratios against named peers in one run, content compared
+	scripts/setup
+	$(MAKE) --no-print-directory build
+	go run ./internal/bench
 
 clean:
 	rm -rf bin

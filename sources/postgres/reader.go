@@ -58,7 +58,7 @@ func bufferReads(cfg *pgconn.Config) *readBuffer {
 
 const (
 	// gatherPause is how long a reader that has caught up lets data gather.
-	gatherPause = 500 * time.Microsecond
+	gatherPause = 5 * time.Millisecond
 	// gatherBelow is the size of a read that says it has caught up.
 	gatherBelow = 32 << 10
 )
