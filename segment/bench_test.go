@@ -23,9 +23,6 @@ type bank struct {
 	tables   [4]*change.Table
 	defs     [4]*change.Definition
 	buf      []byte
-	message  change.Message
-	defOf    [1]*change.Definition
-	touch    [1]change.Touch
 }
 
 func newBank() *bank {

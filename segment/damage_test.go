@@ -167,7 +167,7 @@ func TestWrongFrame(t *testing.T) {
 	x.Frames[0].Definitions = false
 	checkDamage(t, frames.ReadFrame(bytes.NewReader(seg[headerSize:]), &x, 0, nothing), len(seg))
 	stop := errors.New("stop")
-	if err := frames.ReadFrame(bytes.NewReader(seg[headerSize:]), whole.Index, 0, func(int, Record) error { return stop }); err != stop {
+	if err := frames.ReadFrame(bytes.NewReader(seg[headerSize:]), whole.Index, 0, func(int, Record) error { return stop }); !errors.Is(err, stop) {
 		t.Fatalf("the caller's error came back as %v", err)
 	}
 }

@@ -217,17 +217,17 @@ func (d *demo) capture(password string) (stop func(), err error) {
 	stop = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
 		select {
-		case <-exited:
+		case _ = <-exited: // what matters is that it is gone
 		case <-time.After(20 * time.Second):
 			_ = cmd.Process.Kill()
-			<-exited
+			_ = <-exited
 		}
 	}
 	for !strings.Contains(log.String(), `"base finished"`) {
 		select {
 		case err := <-exited:
 			exited <- err
-			return nil, fmt.Errorf("capture ended: %v\n%s", err, log.String())
+			return nil, fmt.Errorf("capture ended: %w\n%s", err, log.String())
 		case <-d.ctx.Done():
 			stop()
 			return nil, d.ctx.Err()

@@ -59,7 +59,7 @@ func (a *app) exitCode(err error) int {
 		return exitDoctor
 	case a.stopped() == os.Interrupt || errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, postgres.ErrUnreachable), errors.Is(err, archive.ErrUnreachable):
+	case errors.Is(err, postgres.ErrUnreachable), errors.Is(err, archive.ErrUnreachable), errors.Is(err, restore.ErrUnreachable):
 		return exitUnreachable
 	}
 	return exitFailed

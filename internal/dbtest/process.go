@@ -82,7 +82,7 @@ func (p *Postgres) waitReady(ctx context.Context) error {
 	return poll(ctx, "the server to accept connections", func() (bool, error) {
 		select {
 		case <-p.proc.done:
-			return false, fmt.Errorf("it ended while starting (%v)", p.proc.err)
+			return false, fmt.Errorf("it ended while starting: %w", p.proc.err)
 		default:
 		}
 		b, err := os.ReadFile(filepath.Join(p.data(), "postmaster.pid"))

@@ -56,7 +56,7 @@ func WriteMark(ctx context.Context, conn *pgx.Conn, name string) (xid string, be
 	if err != nil {
 		return "", "", wrapSQL("write the mark", err)
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) // after Commit it does nothing
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after Commit it does nothing
 	var id uint64
 	var ignored string
 	if err := tx.QueryRow(ctx, `select pg_catalog.pg_current_xact_id()::text::bigint, pg_catalog.pg_logical_emit_message(true, $1, $2)::text`, markPrefix, name).Scan(&id, &ignored); err != nil {
