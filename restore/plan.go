@@ -25,7 +25,8 @@ type Plan struct {
 	Seq change.Seq `json:"seq"`
 	// Cut is that transaction; nil when the epoch's first base is asked for as it is.
 	Cut *change.Txn `json:"-"`
-	// Next is the first transaction left out; nil when the archive holds none.
+	// Next is the first transaction left out; nil when the archive holds none. Only its
+	// Seq is known when it cannot be read.
 	Next *change.Txn `json:"-"`
 
 	BaseRows  int64 `json:"base_rows"`
@@ -87,13 +88,14 @@ func (p *Plan) neighbours(ctx context.Context, a *archive.Archive) error {
 		p.Cut = &e.Txn
 	}
 	e, ok, err := a.Lookup(ctx, p.Epoch, p.Seq+1)
-	if err != nil {
-		return err
-	}
-	if ok {
+	switch {
+	case errors.Is(err, archive.ErrCorrupt): // damage behind the cut takes nothing from the restore
+		p.Next = &change.Txn{Seq: p.Seq + 1}
+		return nil
+	case ok:
 		p.Next = &e.Txn
 	}
-	return nil
+	return err
 }
 
 // survey walks the indexes from the base to the cut: it counts what will be

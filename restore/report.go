@@ -14,13 +14,16 @@ type Point struct {
 	Seq        change.Seq      `json:"seq"`
 	Kind       string          `json:"kind"`
 	XID        string          `json:"xid,omitempty"`
-	Position   change.Position `json:"position"`
-	CommitTime string          `json:"commit_time"` // RFC 3339, UTC
+	Position   change.Position `json:"position,omitempty"`
+	CommitTime string          `json:"commit_time,omitempty"` // RFC 3339, UTC
 }
 
 func point(t *change.Txn) *Point {
 	if t == nil {
 		return nil
+	}
+	if t.Kind == 0 { // see Plan.Next
+		return &Point{Seq: t.Seq, Kind: "damaged"}
 	}
 	return &Point{Seq: t.Seq, Kind: t.Kind.String(), XID: t.XID, Position: t.Position, CommitTime: t.CommitTime.String()}
 }
@@ -28,6 +31,9 @@ func point(t *change.Txn) *Point {
 // String prints the point on one line.
 func (p *Point) String() string {
 	s := fmt.Sprintf("%s %s", p.Kind, p.Seq)
+	if p.CommitTime == "" {
+		return fmt.Sprintf("transaction %s, which cannot be read", p.Seq)
+	}
 	if p.XID != "" {
 		s += ", id " + p.XID
 	}

@@ -62,3 +62,36 @@ func BenchmarkRestore(b *testing.B) {
 		pg.MustExec(b, "postgres", "DROP DATABASE "+name)
 	}
 }
+
+// BenchmarkKeyless measures updates of a table that has no key and nothing but text.
+func BenchmarkKeyless(b *testing.B) {
+	ctx := context.Background()
+	pg := dbtest.PG(b)
+	createDB(b, pg, "src", `CREATE TABLE k (a text, b text); ALTER TABLE k REPLICA IDENTITY FULL;
+		INSERT INTO k SELECT 'row ' || i, 'v' FROM generate_series(1, 200000) i;`)
+	r := record(b, pg, "src")
+	r.base()
+	r.exec("UPDATE k SET b = 'w' WHERE a LIKE '%7'; DELETE FROM k WHERE a LIKE '%3'")
+	r.capture()
+	p, err := restore.MakePlan(ctx, r.archive, Dialect{}, restore.Goal{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for n := 0; b.Loop(); n++ {
+		name := fmt.Sprintf("dst%d", n)
+		url, err := pg.CreateDB(ctx, name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		rep, err := runPlan(ctx, r, p, url, false)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, ph := range rep.Phases {
+			if ph.Phase == restore.PhaseReplay {
+				b.ReportMetric(float64(p.Rows)/ph.Seconds, "replayed-rows/s")
+			}
+			b.Logf("%s %.2f s", ph.Phase, ph.Seconds)
+		}
+	}
+}

@@ -21,8 +21,10 @@ type heap struct {
 	only     string // "ONLY " except for a partitioned table
 	columns  []heapColumn
 	byRow    bool  // no key to find rows by: they are compared whole
-	key      []int // columns that find a row: the key, or when byRow what an index helps with
+	key      []int // columns that find a row by an index
 	isKey    []bool
+	helper   *helper // when there is none: columns whose hash finds it
+	hash     []int
 	copySQL  string
 	insert   string            // name of the prepared INSERT
 	changes  map[string]string // UPDATE and DELETE by pattern: names of prepared statements
@@ -107,10 +109,7 @@ func (h *heap) chooseKey(ctx context.Context, conn *pgx.Conn, info *table, full,
 		names, h.byRow = info.Key, deferrable
 	default:
 		h.byRow = true
-		var err error
-		if names, err = helperColumns(ctx, conn, h.quoted); err != nil {
-			return fmt.Errorf("look at the columns of %s: %w", h.name, err)
-		}
+		return h.findHelper(ctx, conn)
 	}
 	for i, c := range h.relation.Columns {
 		for _, n := range names {
@@ -121,6 +120,32 @@ func (h *heap) chooseKey(ctx context.Context, conn *pgx.Conn, info *table, full,
 	}
 	if !h.byRow && len(h.key) < len(names) { // a key with a column that is not recorded
 		h.byRow = true
+	}
+	return nil
+}
+
+// findHelper uses the table's helper, if one was made.
+func (h *heap) findHelper(ctx context.Context, conn *pgx.Conn) error {
+	var made bool
+	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM txreel_restore.helpers WHERE tab = $1)", h.quoted).Scan(&made)
+	if err != nil {
+		return fmt.Errorf("read the restore's progress: %w", err)
+	}
+	if !made {
+		return nil
+	}
+	if h.helper, err = findHelper(ctx, conn, h.quoted); err != nil {
+		return err
+	}
+	for _, n := range h.helper.columns {
+		for i, c := range h.relation.Columns {
+			if c.Name == n {
+				h.hash = append(h.hash, i)
+			}
+		}
+	}
+	if len(h.hash) < len(h.helper.columns) { // a column that is not recorded
+		h.helper, h.hash = nil, nil
 	}
 	return nil
 }

@@ -72,44 +72,82 @@ func (t *Target) Prepare(ctx context.Context) (change.Seq, error) {
 // plainName is a table's name as pg_dump writes one that needs no quotes.
 func plainName(t *table) string { return t.BaseTable.Schema + "." + t.BaseTable.Name }
 
-// helperColumns picks columns by which a row of a table without a key can be looked
-// up: of fixed, small size, so that any value fits an index. The first columns of a table tend to tell rows apart.
-func helperColumns(ctx context.Context, conn *pgx.Conn, quoted string) ([]string, error) {
-	const most = 3
-	rows, err := conn.Query(ctx, `
-		SELECT a.attname::text
-		FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-		WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-		  AND (t.typtype IN ('b', 'e') AND t.typlen > 0 AND t.typname <> 'bool' OR t.oid IN ('numeric'::regtype, 'inet'::regtype))
-		  AND EXISTS (SELECT FROM pg_catalog.pg_opclass o WHERE o.opcmethod = 403 AND o.opcdefault
-		              AND (o.opcintype = t.oid OR t.typtype = 'e' AND o.opcintype = 'anyenum'::regtype))
-		ORDER BY t.typtype = 'e', a.attnum LIMIT $2`, quoted, most)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+// helper is a temporary index over a hash of the first columns of a table without
+// a key: any value fits it, of any type, and together they tell most rows apart.
+type helper struct {
+	function string   // quoted
+	columns  []string // unquoted
+	types    []string
 }
 
-// makeHelper gives a table without a key an index of our own. Where no column
-// suits, rows are found by reading the table.
-func makeHelper(ctx context.Context, conn *pgx.Conn, tab *table) error {
-	columns, err := helperColumns(ctx, conn, tab.quoted())
+// hashed is how many characters of a value go into the hash.
+const hashed = 200
+
+// findHelper says what the helper of a table is, whether or not it has been made.
+// Columns of types that tend to hold documents are taken only where there are no others.
+func findHelper(ctx context.Context, conn *pgx.Conn, quoted string) (*helper, error) {
+	const most = 16
+	rows, err := conn.Query(ctx, `
+		SELECT 'txreel_restore.h' || attrelid::text, attname::text, pg_catalog.format_type(atttypid, NULL), document
+		FROM pg_catalog.pg_attribute a, LATERAL (SELECT atttypid IN ('json'::regtype, 'jsonb'::regtype, 'xml'::regtype, 'bytea'::regtype, 'tsvector'::regtype)
+			OR t.typcategory IN ('A', 'C') AS document FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid) d
+		WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+		ORDER BY document, attnum LIMIT $2`, quoted, most)
 	if err != nil {
-		return fmt.Errorf("look at the columns of %s: %w", tab.name(), err)
+		return nil, fmt.Errorf("look at the columns of %s: %w", quoted, err)
 	}
-	if len(columns) == 0 {
+	var h helper
+	var column, typ string
+	var document bool
+	_, err = pgx.ForEachRow(rows, []any{&h.function, &column, &typ, &document}, func() error {
+		if !document || len(h.columns) == 0 {
+			h.columns, h.types = append(h.columns, column), append(h.types, typ)
+		}
 		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look at the columns of %s: %w", quoted, err)
 	}
-	for i := range columns {
-		columns[i] = quote(columns[i])
+	return &h, nil
+}
+
+// hashSQL is the hash of texts; both the index and those who use it go by it. An
+// empty text stands for NULL.
+func hashSQL(texts []string) string {
+	for i, t := range texts {
+		texts[i] = fmt.Sprintf("pg_catalog.left(%s, %d)", t, hashed)
 	}
+	return `pg_catalog.hashtextextended(pg_catalog.concat_ws(E'\x01', ` + strings.Join(texts, ", ") + `) COLLATE pg_catalog."C", 0)`
+}
+
+// call is the expression that is indexed.
+func (h *helper) call() string {
+	var names []string
+	for _, c := range h.columns {
+		names = append(names, quote(c))
+	}
+	return h.function + "(" + strings.Join(names, ", ") + ")"
+}
+
+// makeHelper gives a table without a key its helper. The function may call itself
+// immutable: it is only used by sessions with the same settings.
+func makeHelper(ctx context.Context, conn *pgx.Conn, tab *table) error {
+	h, err := findHelper(ctx, conn, tab.quoted())
+	if err != nil || len(h.columns) == 0 {
+		return err
+	}
+	var texts []string
+	for i := range h.columns {
+		texts = append(texts, fmt.Sprintf("pg_catalog.concat($%d)", i+1))
+	}
+	name := fmt.Sprintf("txreel_restore_%d", tab.OID)
 	err = inTx(ctx, conn, func() error {
-		name := fmt.Sprintf("txreel_restore_%d", tab.OID)
 		tag, err := conn.Exec(ctx, "INSERT INTO txreel_restore.helpers VALUES ($1, $2) ON CONFLICT DO NOTHING", tab.quoted(), quote(tab.BaseTable.Schema, name))
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
-		return run(ctx, conn, fmt.Sprintf("CREATE INDEX %s ON %s (%s)", quote(name), tab.quoted(), strings.Join(columns, ", ")))
+		return run(ctx, conn, fmt.Sprintf("CREATE FUNCTION %s(%s) RETURNS int8 LANGUAGE plpgsql IMMUTABLE AS %s; CREATE INDEX %s ON %s (%s)",
+			h.function, strings.Join(h.types, ", "), literal("BEGIN RETURN "+hashSQL(texts)+"; END"), quote(name), tab.quoted(), h.call()))
 	})
 	if err != nil {
 		return fmt.Errorf("index %s for the replay: %w", tab.name(), err)

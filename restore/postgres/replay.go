@@ -357,7 +357,11 @@ func (r *replay) alter(h *heap) error {
 func (r *replay) describe(h *heap, old []change.Value) []byte {
 	const most = 200
 	r.keys.begin()
-	for n, i := range h.key {
+	columns := h.key
+	if len(columns) == 0 {
+		columns = h.hash
+	}
+	for n, i := range columns {
 		if n > 0 {
 			r.keys.add(", ")
 		}

@@ -50,8 +50,8 @@ func (h *heap) sets(ev *change.Event, i int) bool {
 }
 
 // changeSQL writes the statement of a pattern. Its parameters are, in order: the values
-// written, the values of the key columns that are not NULL, and when rows are compared
-// whole, all values of the old row that are not NULL.
+// written, the values of the key columns, those that the hash is made of, and when rows
+// are compared whole, all values of the old row. NULLs are none of them.
 func (h *heap) changeSQL(pattern []byte) string {
 	var b strings.Builder
 	n := 0
@@ -83,6 +83,17 @@ func (h *heap) changeSQL(pattern []byte) string {
 	if !h.byRow {
 		b.WriteString(strings.Join(conds, " AND "))
 		return b.String()
+	}
+	if h.helper != nil {
+		var texts []string
+		for _, i := range h.hash {
+			if marks[i]&(markNull|markIgnored) != 0 {
+				texts = append(texts, "''")
+			} else {
+				texts = append(texts, param()+"::pg_catalog.text")
+			}
+		}
+		conds = append(conds, h.helper.call()+" = "+hashSQL(texts))
 	}
 	for i, m := range marks {
 		c := &h.columns[i]
@@ -119,6 +130,11 @@ func (h *heap) appendParams(dst [][]byte, ev *change.Event, old []change.Value) 
 		}
 	}
 	for _, i := range h.key {
+		if v := &old[i]; v.State == change.Text {
+			dst = append(dst, param(v))
+		}
+	}
+	for _, i := range h.hash {
 		if v := &old[i]; v.State == change.Text {
 			dst = append(dst, param(v))
 		}
