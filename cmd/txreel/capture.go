@@ -104,11 +104,17 @@ type recording struct {
 	monitor *monitor
 	worked  bool      // an attempt has got as far as streaming
 	beaten  time.Time // when another writer's segment was last found in our place
+	renewed bool      // a gap has been answered with a new epoch
 }
 
 // again reports whether err may go away by itself.
 func (r *recording) again(err error) bool {
 	switch {
+	case errors.Is(err, capture.ErrGap) && r.NewEpoch && !r.renewed:
+		// It is on record now, and was expected. Once: a second gap right behind the
+		// first is a cause that a new epoch does not mend.
+		r.renewed = true
+		return true
 	case errors.Is(err, capture.ErrGap), errors.Is(err, capture.ErrOtherCapture), errors.Is(err, archive.ErrCorrupt), errors.Is(err, archive.ErrVersion),
 		errors.Is(err, archive.ErrOtherDatabase), errors.Is(err, archive.ErrOverwrites):
 		return false
@@ -249,7 +255,11 @@ func (r *recording) ensureSlot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if slot.Lost {
+	predates, err := postgres.SlotPredates(ctx, conn, r.Slot, r.Publication)
+	if err != nil {
+		return err
+	}
+	if slot.Lost || predates {
 		if err := postgres.DropSlot(ctx, conn, r.Slot); err != nil {
 			return err
 		}
