@@ -46,7 +46,7 @@ func explainStream(err error) error {
 	}
 	switch pgErr.Code {
 	case "42704": // undefined_object
-		return fmt.Errorf("%w: the source cannot decode what came before its publication existed (%s): run `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, pgErr.Message)
+		return fmt.Errorf("%w: the source cannot decode what came before its publication existed (%s): run `txreel setup --remove` and `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, pgErr.Message)
 	case "55000": // object_not_in_prerequisite_state
 		return fmt.Errorf("%w: the source cannot read the slot any more (%s): run capture with --new-epoch to go on behind the gap", capture.ErrGap, pgErr.Message)
 	case "58P01": // a WAL segment has been removed

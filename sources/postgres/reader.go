@@ -136,7 +136,7 @@ func (s *Source) take(b *batch, msg pgproto3.BackendMessage) error {
 		// PostgreSQL 18 goes on without a publication that is missing, skipping
 		// what it would have published, and says so in a warning only.
 		if m.Code == "55000" {
-			return fmt.Errorf("%w: %s: changes were skipped by the source: run `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, m.Message)
+			return fmt.Errorf("%w: %s: changes were skipped by the source: run `txreel setup --remove` and `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, m.Message)
 		}
 		return nil
 	case *pgproto3.CopyDone, *pgproto3.CommandComplete:
@@ -268,7 +268,7 @@ func (s *Source) look(ctx context.Context) (*Health, error) {
 		return nil, err
 	}
 	if oid != s.pubOID {
-		return nil, fmt.Errorf("%w: publication %q was dropped or created anew: run `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, s.opts.Publication)
+		return nil, fmt.Errorf("%w: publication %q was dropped or created anew: run `txreel setup --remove` and `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, s.opts.Publication)
 	}
 	return readHealth(ctx, s.control, s.opts.Slot)
 }

@@ -143,3 +143,13 @@ func PublicationExists(ctx context.Context, conn *pgx.Conn, name string) (bool, 
 	oid, err := publicationOID(ctx, conn, name)
 	return oid != 0, err
 }
+
+// SlotPredates reports whether the publication is younger than what the slot still
+// has to decode. The server cannot decode with a publication that was not there yet: such a
+// slot never gets on.
+func SlotPredates(ctx context.Context, conn *pgx.Conn, slot, publication string) (bool, error) {
+	var predates bool
+	err := conn.QueryRow(ctx, `select exists (select from pg_catalog.pg_replication_slots s, pg_catalog.pg_publication p
+		where s.slot_name = $1 and p.pubname = $2 and pg_catalog.age(p.xmin) <= pg_catalog.age(s.catalog_xmin))`, slot, publication).Scan(&predates)
+	return predates, wrapSQL("compare slot and publication", err)
+}

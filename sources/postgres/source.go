@@ -139,7 +139,7 @@ func (s *Source) check(ctx context.Context) error {
 		return err
 	}
 	if s.pubOID == 0 {
-		return fmt.Errorf("%w: publication %q does not exist in the source; if it was dropped, changes made since then cannot be decoded: run `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, s.opts.Publication)
+		return fmt.Errorf("%w: publication %q does not exist in the source; if it was dropped, changes made since then cannot be decoded: run `txreel setup --remove` and `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, s.opts.Publication)
 	}
 	s.parser.start = s.start
 	if s.clock, err = Clock(ctx, s.control); err != nil {
