@@ -14,6 +14,7 @@ import (
 
 	"txreel/capture"
 	"txreel/sources/postgres"
+	"txreel/sources/postgres/lsn"
 )
 
 // healthLimit is how long a healthy capture may go without progress: neither
@@ -78,6 +79,13 @@ func (m *monitor) registry() *prometheus.Registry {
 	counter("txreel_transactions_total", "Transactions shipped by this process, heartbeats included.", func(s capture.Snapshot) uint64 { return s.Transactions })
 	counter("txreel_bytes_total", "Bytes of segments shipped by this process.", func(s capture.Snapshot) uint64 { return s.Bytes })
 	gauge("txreel_durable_seq", "Seq of the last durable transaction.", func() float64 { return float64(m.status.Snapshot().Seq) })
+	gauge("txreel_durable_position_bytes", "Position up to which everything is durable: the LSN as a number.", func() float64 {
+		at, err := lsn.FromPosition(m.status.Snapshot().Position)
+		if err != nil { // nothing is durable yet
+			return 0
+		}
+		return float64(at)
+	})
 	gauge("txreel_durable_commit_timestamp_seconds", "Latest commit time among what is durable, by the source's clock.", func() float64 {
 		return float64(m.status.Snapshot().Latest) / 1e6
 	})
