@@ -125,7 +125,7 @@ const everythingBefore = `
 INSERT INTO toast_d SELECT i, 0, repeat(md5(i::text), 32768) FROM generate_series(1, 3) i;
 INSERT INTO toast_f SELECT * FROM toast_d; INSERT INTO toast_n SELECT n, big, '{"a": 1}' FROM toast_d; INSERT INTO toast_n SELECT n, big, '{"a": 1}' FROM toast_d LIMIT 1;
 INSERT INTO dups SELECT 'same', 1.0, 0, '{}', '<a/>', NULL FROM generate_series(1, 5);
-INSERT INTO dups VALUES ('same', 1.00, 0, '{}', '<a/>', NULL), ('same', 1.0, '-0', '{}', '<a/>', NULL), ('same', 1.0, 0, '{ }', '<a/>', NULL), ('same', 1.0, 0, '{}', '<a/>', ROW(NULL, NULL)), ('', NULL, 'NaN', NULL, NULL, NULL), (NULL, NULL, 'NaN', NULL, NULL, NULL);
+INSERT INTO dups VALUES ('same', 1.00, 0, '{}', '<a/>', NULL), ('same', 1.0, '-0', '{}', '<a/>', NULL), ('same', 1.0, 0, '{ }', '<a/>', NULL), ('same', 1.0, 0, '{}', '<a/>', ROW(NULL, NULL)), (NULL, NULL, 'NaN', NULL, NULL, NULL), ('', NULL, 'NaN', NULL, NULL, NULL), (NULL, NULL, 'NaN', NULL, NULL, NULL), ('', NULL, 'NaN', NULL, NULL, NULL);
 INSERT INTO onlyjson VALUES ('{}'), ('{}'), ('[]'), (NULL), (NULL);
 INSERT INTO ident (v) VALUES ('a'), ('b'), ('c'); INSERT INTO ident2 (k, v) VALUES ('x', '1'), ('y', '2');
 INSERT INTO gen (a, b) VALUES (1, 'one'), (NULL, 'none'); INSERT INTO gen_nokey (a, b) VALUES (1, 'one'), (1, 'one'), (NULL, NULL);
@@ -149,11 +149,12 @@ var everythingSteps = []string{
 	 UPDATE types_full SET id = id + 100 WHERE id < 3; DELETE FROM types_full WHERE id = 5;
 	 UPDATE types_nokey SET id = id + 1; UPDATE types_nokey SET c4 = 12 WHERE c7 = ''; DELETE FROM types_nokey WHERE id IN (1, 3, 7);`,
 	"UPDATE types SET id = id + 1000;" + insertTypes("types") + `UPDATE types_nokey SET id = id + 2000; INSERT INTO types SELECT * FROM types_nokey;`,
+	`INSERT INTO types_nokey SELECT t.* FROM types t, generate_series(1, 5)`, // enough for COPY
 	`UPDATE toast_d SET n = n + 1; UPDATE toast_f SET n = n + 1; UPDATE toast_n SET n = n + 1;`,
 	`UPDATE toast_d SET big = big || 'x' WHERE id = 2; UPDATE toast_f SET big = reverse(big) WHERE id = 2; UPDATE toast_n SET j = '[]' WHERE ctid = (SELECT min(ctid) FROM toast_n);
 	 UPDATE toast_d SET id = 30 WHERE id = 3; UPDATE toast_f SET id = 30 WHERE id = 3; DELETE FROM toast_n WHERE ctid = (SELECT max(ctid) FROM toast_n);`,
 	`DELETE FROM dups WHERE ctid = (SELECT min(ctid) FROM dups WHERE t = 'same'); UPDATE dups SET t = 'other' WHERE ctid IN (SELECT ctid FROM dups WHERE n::text = '1.0' ORDER BY ctid LIMIT 2);
-	 DELETE FROM dups WHERE f::text = '-0'; UPDATE dups SET n = 7 WHERE t = ''; DELETE FROM dups WHERE t IS NULL; UPDATE dups SET x = '<b/>' WHERE p IS NOT DISTINCT FROM ROW(NULL, NULL)::pair;
+	 DELETE FROM dups WHERE f::text = '-0'; UPDATE dups SET n = 7 WHERE t = ''; DELETE FROM dups WHERE ctid = (SELECT min(ctid) FROM dups WHERE t IS NULL); UPDATE dups SET x = '<b/>' WHERE p IS NOT DISTINCT FROM ROW(NULL, NULL)::pair;
 	 DELETE FROM onlyjson WHERE ctid = (SELECT min(ctid) FROM onlyjson); UPDATE onlyjson SET j = '1' WHERE ctid = (SELECT max(ctid) FROM onlyjson);`,
 	`UPDATE ident SET v = 'x', other = other + 1; UPDATE ident SET id = DEFAULT WHERE v = 'x'; INSERT INTO ident (id, v) OVERRIDING SYSTEM VALUE VALUES (777, 'sys');
 	 UPDATE ident2 SET id = DEFAULT; UPDATE ident2 SET k = 'xx' WHERE k = 'x'; INSERT INTO ident2 (k) VALUES ('new');`,
