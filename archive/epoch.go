@@ -160,9 +160,10 @@ func SegmentKey(epoch uint64, seq change.Seq) string {
 
 // parseSegmentKey returns the Seq in a key below segmentsKey.
 func parseSegmentKey(epoch uint64, key string) (change.Seq, error) {
-	name := strings.TrimPrefix(key, segmentsKey(epoch))
-	seq, err := change.ParseSeq(strings.TrimSuffix(name, ".seg"))
-	if err != nil || seq == 0 || SegmentKey(epoch, seq) != key {
+	name, ok := strings.CutPrefix(key, segmentsKey(epoch))
+	digits, seg := strings.CutSuffix(name, ".seg")
+	seq, err := change.ParseSeq(digits)
+	if !ok || !seg || err != nil || seq == 0 || len(digits) != 16 || digits != strings.ToLower(digits) {
 		return 0, fmt.Errorf("%w: %s is no key of a segment", ErrCorrupt, key)
 	}
 	return seq, nil

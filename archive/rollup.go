@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"slices"
 	"strings"
 
 	"txreel/change"
@@ -283,6 +284,11 @@ func (a *Archive) rollupHeader(epoch uint64) []byte {
 
 func (a *Archive) encodeRollup(epoch uint64, entries []rolled) []byte {
 	b := a.rollupHeader(epoch)
+	size := rollupEntrySize + 4
+	for _, e := range entries {
+		size += rollupEntrySize + len(e.packed)
+	}
+	b = slices.Grow(b, size)
 	for _, e := range entries {
 		b = binary.LittleEndian.AppendUint64(b, uint64(e.size))
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.packed)))

@@ -129,11 +129,20 @@ type Sealed struct {
 	buf    *spill.Buffer
 }
 
+// Held returns the bytes of the open transaction while Seal can still carry it
+// over, and zero when it cannot.
+func (w *Writer) Held() int { return w.seg.Held() }
+
 // Seal ends the segment being filled at its last commit and opens the next one. A
-// transaction that is open is dropped (Invariant 4): the source delivers it
-// again. end is where the source's log continues.
+// transaction that is open is carried over while Held is not zero, and else dropped
+// (Invariant 4): the source delivers it again. end is where the source's log
+// continues.
 func (w *Writer) Seal(end change.Position) (*Sealed, error) {
 	first := w.tail.Seq + 1
+	carry, err := w.seg.Detach()
+	if err != nil {
+		return nil, err
+	}
 	sum, err := w.seg.Close(end)
 	if err != nil {
 		return nil, err
@@ -144,7 +153,10 @@ func (w *Writer) Seal(end change.Position) (*Sealed, error) {
 	if _, err := s.buf.ReadAt(s.Packed, sum.Size-int64(sum.Packed)); err != nil && err != io.EOF {
 		return nil, err
 	}
-	return s, w.open()
+	if err := w.open(); err != nil || carry == nil {
+		return s, err
+	}
+	return s, w.seg.Attach(carry)
 }
 
 // Ship stores a sealed segment and returns once it is durable. Segments must be

@@ -92,7 +92,7 @@ func model(n int) []txn {
 func TestCrashEverywhere(t *testing.T) {
 	t.Parallel()
 	r := rng(t)
-	source := model(60)
+	source := model(48)
 	cuts := make(map[int]bool)
 	for i := range source {
 		cuts[i] = r.IntN(2) == 0
@@ -310,16 +310,16 @@ func TestRollupMemoryIsBounded(t *testing.T) {
 	}
 	st.before = func(string, string) error { return errFault }
 	var told []error
-	for i := range 100 {
+	for i := range 12 {
 		seq := change.Seq(i + 1)
-		if err := r.add(t.Context(), rolled{first: seq, last: seq, size: 2 << 20, packed: make([]byte, 1<<20)}); err != nil {
+		if err := r.add(t.Context(), rolled{first: seq, last: seq, size: 8 << 20, packed: make([]byte, 4<<20)}); err != nil {
 			told = append(told, err)
 		}
-		if n := len(r.pending); n > maxPending>>20+1 {
-			t.Fatalf("%d MiB of indexes kept", n)
+		if n := len(r.pending); n > maxPending>>22+1 {
+			t.Fatalf("%d MiB of indexes kept", 4*n)
 		}
 	}
-	if n := len(told); n == 0 || n > maxPending>>20+1 || !strings.Contains(told[n-1].Error(), "until the next start") {
+	if n := len(told); n == 0 || n > maxPending>>22+1 || !strings.Contains(told[n-1].Error(), "until the next start") {
 		t.Errorf("%d errors: %v", n, told[n-1])
 	}
 }
@@ -328,12 +328,12 @@ func TestRollupMemoryIsBounded(t *testing.T) {
 // from recording.
 func TestWriterStartsOverDamage(t *testing.T) {
 	t.Parallel()
-	for _, damage := range []string{"/rollups/2/", "/rollups/1/", "/segments/0000000000000009.seg"} {
+	for _, damage := range []string{"/rollups/2/", "/rollups/1/", "/segments/000000000000000a.seg"} {
 		st := newMem()
 		a := newEpoch(t, st)
-		a.fan = 2
+		a.fan = 3
 		w := newWriter(t, a, 1)
-		next := writeSegments(t, w, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+		next := writeSegments(t, w, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
 		for _, key := range st.keys {
 			if strings.Contains(key, damage) {
 				st.objects[key] = []byte("junk")
@@ -357,7 +357,7 @@ func TestWriterStartsOverDamage(t *testing.T) {
 			w.Release(s)
 			next++
 		}
-		if tail, err := a.Tail(t.Context(), 1); err != nil || tail.Seq != 18 {
+		if tail, err := a.Tail(t.Context(), 1); err != nil || tail.Seq != 19 {
 			t.Errorf("%s damaged: tail %+v, %v", damage, tail, err)
 		}
 	}
