@@ -96,7 +96,12 @@ type run struct {
 	since   time.Time       // when the first of its commits arrived
 	last    time.Time       // when the last segment was sealed
 	failed  bool            // a segment did not arrive: nothing may follow it
+	rows    uint            // messages of the open transaction, and of those before it
 }
+
+// lookEvery is how many messages of a huge transaction pass between two looks at
+// the segment on its way and at the clock.
+const lookEvery = 1 << 12
 
 // uploader ships one segment after the other. Rollups come after the answer: they
 // are derived data, and no acknowledgement waits for them.
@@ -133,8 +138,15 @@ func (r *run) loop(ctx context.Context) error {
 			return err
 		}
 		switch m.Kind {
+		case change.KindData:
+			if r.rows++; r.rows%lookEvery == 0 {
+				err = r.under()
+			}
+			if err == nil {
+				err = r.grown(ctx)
+			}
 		case change.KindCommit:
-			err = r.committed(m)
+			err = r.committed(ctx, m)
 		case change.KindIdle:
 			err = r.idle(m)
 		}
@@ -144,8 +156,19 @@ func (r *run) loop(ctx context.Context) error {
 	}
 }
 
+// under is called from time to time while a huge transaction arrives: what was
+// shipped before it is acknowledged, a store that failed is noticed, and receiving
+// counts as getting on as long as no segment waits for the store.
+func (r *run) under() error {
+	if err := r.poll(); err != nil || r.flight != nil {
+		return err
+	}
+	r.o.Status.received(time.Now())
+	return nil
+}
+
 // committed decides whether the segment ends with the commit m.
-func (r *run) committed(m *change.Message) error {
+func (r *run) committed(ctx context.Context, m *change.Message) error {
 	r.end = m.Position
 	now := time.Now()
 	if r.w.Txns() == 1 {
@@ -163,9 +186,25 @@ func (r *run) committed(m *change.Message) error {
 		if size < fullFactor*r.o.FlushSize && !full {
 			return nil // let it fill while the one before it is on its way
 		}
-		if err := r.wait(); err != nil {
+		if err := r.wait(ctx); err != nil {
 			return err
 		}
+	}
+	return r.seal()
+}
+
+// carryBelow is the size up to which an open transaction may grow in a segment
+// that holds whole ones.
+const carryBelow = 256 << 10
+
+// grown ships the whole transactions in front of one that turns out to be large, so
+// that they do not wait for its end.
+func (r *run) grown(ctx context.Context) error {
+	if r.w.Held() < carryBelow || r.w.Txns() == 0 {
+		return nil
+	}
+	if err := r.wait(ctx); err != nil {
+		return err
 	}
 	return r.seal()
 }
@@ -233,12 +272,17 @@ func (r *run) poll() error {
 	}
 }
 
-// wait waits until nothing is on its way.
-func (r *run) wait() error {
+// wait waits until nothing is on its way, or ctx ends.
+func (r *run) wait(ctx context.Context) error {
 	if r.flight == nil {
 		return nil
 	}
-	return r.landed(<-r.shipped)
+	select {
+	case err := <-r.shipped:
+		return r.landed(err)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // landed acknowledges a segment that has arrived.
@@ -265,10 +309,11 @@ func (r *run) landed(err error) error {
 // finish ships what is whole after the loop ended with cause. An error of the store
 // matters more than the end of the source; a stop that went well is ctx's error.
 func (r *run) finish(cause error) error {
-	err := r.wait()
+	ctx := context.Background() // the uploader answers within the grace period
+	err := r.wait(ctx)
 	if err == nil && !r.failed && r.w.Txns() > 0 {
 		if err = r.seal(); err == nil {
-			err = r.wait()
+			err = r.wait(ctx)
 		}
 	}
 	if err != nil && !errors.Is(cause, err) {

@@ -47,6 +47,7 @@ type Writer struct {
 	index  indexWriter
 
 	known     map[*change.Definition]struct{} // definitions this segment holds
+	order     []*change.Definition            // the same in the order they were met
 	lastKnown *change.Definition              // the one met last, to spare a look-up
 	tables    map[*change.Table]*tableState
 	lastTable *tableState
@@ -123,7 +124,7 @@ func (w *Writer) Reset(out Output, h Header) error {
 	*w = Writer{
 		out: out, zstd: w.zstd, hash: w.hash, index: w.index, target: w.target, next: h.First,
 		buf: w.buf[:0], packed: w.packed[:0], frames: w.frames[:0],
-		counts: w.counts[:0], added: w.added[:0], undo: undo{hash: w.undo.hash, held: w.undo.held},
+		order: w.order[:0], counts: w.counts[:0], added: w.added[:0], undo: undo{hash: w.undo.hash, held: w.undo.held},
 		known:  make(map[*change.Definition]struct{}),
 		tables: make(map[*change.Table]*tableState),
 	}
@@ -155,6 +156,15 @@ func (w *Writer) Full() bool {
 
 // Open reports whether a transaction has begun and not ended.
 func (w *Writer) Open() bool { return w.open }
+
+// Held returns the bytes of the open transaction while all of it can still be
+// moved to the next segment (see Detach), and zero when it cannot.
+func (w *Writer) Held() int {
+	if !w.open || w.undo.set {
+		return 0
+	}
+	return len(w.buf) - w.start.buf
+}
 
 // Next returns the Seq of the transaction that is open, or begins next.
 func (w *Writer) Next() change.Seq { return w.next }
@@ -215,7 +225,7 @@ func (w *Writer) define(d *change.Definition) error {
 		return nil
 	}
 	w.known[d] = struct{}{}
-	w.added = append(w.added, d)
+	w.added, w.order = append(w.added, d), append(w.order, d)
 	for _, raw := range d.Messages {
 		w.openDefs = true
 		if err := w.record(recordDefinition, raw); err != nil {
@@ -362,6 +372,7 @@ func (w *Writer) Rollback() error {
 	for _, d := range w.added {
 		delete(w.known, d)
 	}
+	w.order = w.order[:len(w.order)-len(w.added)]
 	w.lastKnown, w.lastTable = nil, nil
 	clear(w.tables) // the counts of a Seq that will be used again must not be found
 	w.index.keepTables(w.tables)
