@@ -75,7 +75,7 @@ func TestOpenRefuses(t *testing.T) {
 		st := newMem()
 		st.set(identityKey, []byte(c.body))
 		_, err := Open(context.Background(), st)
-		if !errors.Is(err, c.want) || c.want == ErrCorrupt && !strings.Contains(err.Error(), identityKey) {
+		if !errors.Is(err, c.want) || errors.Is(c.want, ErrCorrupt) && !strings.Contains(err.Error(), identityKey) {
 			t.Errorf("archive.json is %s: %v", c.name, err)
 		}
 		if _, err := Init(context.Background(), st, testIdentity); !errors.Is(err, c.want) {

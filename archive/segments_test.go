@@ -181,7 +181,10 @@ func TestSegmentsStop(t *testing.T) {
 	t.Parallel()
 	_, a := longArchive(t, 20, 3)
 	n := 0
-	for range a.Segments(t.Context(), 1, 1) {
+	for _, err := range a.Segments(t.Context(), 1, 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if n++; n == 5 {
 			break
 		}

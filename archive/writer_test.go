@@ -503,10 +503,10 @@ func TestLostReply(t *testing.T) {
 			return nil
 		}
 		err = w.Ship(t.Context(), s)
-		if reply == fs.ErrExist && err != nil {
+		if errors.Is(reply, fs.ErrExist) && err != nil {
 			t.Errorf("taken by our own bytes: %v", err)
 		}
-		if reply == errFault {
+		if errors.Is(reply, errFault) {
 			if !errors.Is(err, ErrUnreachable) {
 				t.Errorf("an answer is lost: %v", err)
 			}
