@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -37,6 +38,9 @@ func goesAway(err error) bool {
 	return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
+// walFile finds the name of a log file in a message of any language.
+var walFile = regexp.MustCompile(`\b[0-9A-F]{24}\b`)
+
 // explainStream turns an error of the replication connection into one that says
 // what it means for the record.
 func explainStream(err error) error {
@@ -49,7 +53,10 @@ func explainStream(err error) error {
 		return fmt.Errorf("%w: the source cannot decode what came before its publication existed (%s): run `txreel setup --remove` and `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, pgErr.Message)
 	case "55000": // object_not_in_prerequisite_state
 		return fmt.Errorf("%w: the source cannot read the slot any more (%s): run capture with --new-epoch to go on behind the gap", capture.ErrGap, pgErr.Message)
-	case "58P01": // a WAL segment has been removed
+	case "58P01": // undefined_file: the log, or something that may come back, such as a library
+		if !walFile.MatchString(pgErr.Message) {
+			break
+		}
 		return fmt.Errorf("%w: the source has removed log that was not recorded (%s): run capture with --new-epoch to go on behind the gap", capture.ErrGap, pgErr.Message)
 	}
 	return wrapSQL("stream from the source", err)

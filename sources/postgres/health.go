@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"txreel/sources/postgres/lsn"
 )
 
 // readHealth asks how much log the slot holds back, and how much it may.
@@ -21,6 +23,29 @@ func readHealth(ctx context.Context, conn *pgx.Conn, slot string) (*Health, erro
 		return nil, wrapSQL("look at slot "+slot, err)
 	}
 	return h, nil
+}
+
+// readFence reads the source's clock and then the end of its log: what commits by
+// that time stands before that position.
+func readFence(ctx context.Context, conn *pgx.Conn) (*fence, error) {
+	f := &fence{}
+	var err error
+	if f.time, err = Clock(ctx, conn); err != nil {
+		return nil, err
+	}
+	var text string
+	var page lsn.LSN
+	if err := conn.QueryRow(ctx, `select pg_catalog.pg_current_wal_insert_lsn()::text, pg_catalog.current_setting('wal_block_size')::bigint`).Scan(&text, &page); err != nil {
+		return nil, wrapSQL("look at the server's log", err)
+	}
+	f.at, err = lsn.Parse(text)
+	// At the start of a page the next record comes behind the page's header, but the
+	// last one ended before it.
+	const longHeader = 40
+	if f.at%page <= longHeader {
+		f.at -= f.at % page
+	}
+	return f, err
 }
 
 // ReadHealth asks the server how much log the slot holds back, and how much it

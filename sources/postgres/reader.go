@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -14,9 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"txreel/capture"
-	"txreel/change"
 	"txreel/sources/postgres/lsn"
-	"txreel/sources/postgres/pgoutput"
 )
 
 const (
@@ -40,17 +39,18 @@ type item struct {
 	end       int
 	keepalive bool
 	walEnd    lsn.LSN
-	time      change.Time
 }
 
 // readBuffer is what lies between the socket and the protocol's parser, which
 // alone would read 8 KiB at a time.
 type readBuffer struct{ reader *bufio.Reader }
 
-func bufferReads(cfg *pgconn.Config) *readBuffer {
+// bufferReads makes connections of cfg read through a buffer. waiting holds, in µs,
+// since when the socket is waited for; zero while it is not.
+func bufferReads(cfg *pgconn.Config, waiting *atomic.Int64) *readBuffer {
 	b := &readBuffer{}
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		b.reader = bufio.NewReaderSize(&gatherer{in: r}, batchBytes)
+		b.reader = bufio.NewReaderSize(&gatherer{in: r, waiting: waiting}, batchBytes)
 		return pgproto3.NewFrontend(b.reader, w)
 	}
 	return b
@@ -67,15 +67,19 @@ const (
 // itself; a reader as fast as it is would wake up, and make it wait for a processor,
 // once a row.
 type gatherer struct {
-	in    io.Reader
-	small bool // the last read was small
+	in      io.Reader
+	waiting *atomic.Int64
+	small   bool // the last read was small
 }
 
 func (g *gatherer) Read(p []byte) (int, error) {
 	if g.small {
 		time.Sleep(gatherPause)
 	}
+	// In the middle of a message counts as well: a connection may break there too.
+	g.waiting.Store(time.Now().UnixMicro())
 	n, err := g.in.Read(p)
+	g.waiting.Store(0)
 	g.small = n < gatherBelow && len(p) >= gatherBelow
 	return n, err
 }
@@ -94,18 +98,14 @@ func (s *Source) read(ctx context.Context, in *bufio.Reader) {
 				return
 			}
 		}
-		if in.Buffered()+front.ReadBufferLen() == 0 {
-			s.waiting.Store(true)
-		}
 		msg, err := front.Receive()
 		if err == nil {
 			err = s.take(b, msg)
+		} else {
+			err = explainStream(err)
 		}
 		if err != nil {
 			s.fail(err)
-		}
-		if s.waiting.Load() {
-			s.waiting.Store(false)
 		}
 		// Hand over when the batch is full, or rather than wait for the network.
 		if err != nil || len(b.data) >= batchBytes || in.Buffered()+front.ReadBufferLen() == 0 {
@@ -116,7 +116,6 @@ func (s *Source) read(ctx context.Context, in *bufio.Reader) {
 					return
 				}
 				b = nil
-				s.heard.Store(time.Now().UnixMicro())
 			}
 		}
 		if err != nil {
@@ -163,11 +162,7 @@ func (s *Source) takeCopyData(b *batch, data []byte) error {
 		if len(data) != 18 {
 			return fmt.Errorf("keepalive of %d bytes", len(data))
 		}
-		b.items = append(b.items, item{
-			end: len(b.data), keepalive: true,
-			walEnd: lsn.LSN(binary.BigEndian.Uint64(data[1:])),
-			time:   pgoutput.Time(binary.BigEndian.Uint64(data[9:])),
-		})
+		b.items = append(b.items, item{end: len(b.data), keepalive: true, walEnd: lsn.LSN(binary.BigEndian.Uint64(data[1:]))})
 		if data[17] != 0 {
 			select {
 			case s.nudge <- struct{}{}:
@@ -184,7 +179,7 @@ func (s *Source) takeCopyData(b *batch, data []byte) error {
 // least every statusInterval, no matter how long Next is not called. It owns the
 // writing side of the connection.
 func (s *Source) writeStatus(ctx context.Context) {
-	tick := time.NewTicker(statusInterval)
+	tick := time.NewTicker(s.opts.statusEvery)
 	defer tick.Stop()
 	for {
 		ask := false
@@ -196,9 +191,8 @@ func (s *Source) writeStatus(ctx context.Context) {
 		case <-s.nudge:
 		case <-tick.C:
 			ask = true
-			silent := time.Since(time.UnixMicro(s.heard.Load()))
-			if s.waiting.Load() && silent > silenceLimit {
-				s.fail(fmt.Errorf("%w: it has been silent for %s", ErrUnreachable, silent.Round(time.Second)))
+			if at := s.waiting.Load(); at != 0 && time.Since(time.UnixMicro(at)) > s.opts.silence {
+				s.fail(fmt.Errorf("%w: it has been silent for %s", ErrUnreachable, time.Since(time.UnixMicro(at)).Round(time.Second)))
 				return
 			}
 		}
@@ -208,7 +202,7 @@ func (s *Source) writeStatus(ctx context.Context) {
 		if at == 0 {
 			continue
 		}
-		_ = s.conn.Conn().SetWriteDeadline(time.Now().Add(silenceLimit)) // a socket that cannot take one fails below
+		_ = s.conn.Conn().SetWriteDeadline(time.Now().Add(s.opts.silence)) // a socket that cannot take one fails below
 		err := pglogrepl.SendStandbyStatusUpdate(ctx, s.conn, pglogrepl.StandbyStatusUpdate{
 			WALWritePosition: at, WALFlushPosition: at, WALApplyPosition: at, ReplyRequested: ask,
 		})
@@ -230,7 +224,7 @@ func (s *Source) watch(ctx context.Context) {
 		h, err := s.look(ctx)
 		if err == nil {
 			s.health.Store(h)
-			wait, cancel := context.WithTimeout(ctx, statusInterval)
+			wait, cancel := context.WithTimeout(ctx, s.opts.statusEvery)
 			_, err = s.control.WaitForNotification(wait)
 			expired := wait.Err() != nil
 			cancel()
@@ -246,7 +240,7 @@ func (s *Source) watch(ctx context.Context) {
 		}
 		if !errors.Is(err, capture.ErrGap) {
 			select { // let what is under way be acknowledged
-			case <-time.After(stopGrace):
+			case <-time.After(s.opts.stopGrace):
 			case <-s.failed:
 			case <-ctx.Done():
 				return
@@ -261,7 +255,7 @@ func (s *Source) watch(ctx context.Context) {
 // look reads the slot's health and checks that the publication is still the one
 // the stream began with.
 func (s *Source) look(ctx context.Context) (*Health, error) {
-	ctx, cancel := context.WithTimeout(ctx, silenceLimit)
+	ctx, cancel := context.WithTimeout(ctx, s.opts.silence)
 	defer cancel()
 	oid, err := publicationOID(ctx, s.control, s.opts.Publication)
 	if err != nil {
@@ -270,5 +264,16 @@ func (s *Source) look(ctx context.Context) (*Health, error) {
 	if oid != s.pubOID {
 		return nil, fmt.Errorf("%w: publication %q was dropped or created anew: run `txreel setup --remove` and `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, s.opts.Publication)
 	}
+	if err := publishesAll(ctx, s.control, s.opts.Publication); err != nil {
+		if errors.Is(err, errIncomplete) {
+			err = fmt.Errorf("%w: %w, then capture with --new-epoch", capture.ErrGap, err)
+		}
+		return nil, err
+	}
+	f, err := readFence(ctx, s.control)
+	if err != nil {
+		return nil, err
+	}
+	s.fence.Store(f)
 	return readHealth(ctx, s.control, s.opts.Slot)
 }

@@ -93,6 +93,22 @@ func publicationOID(ctx context.Context, conn *pgx.Conn, name string) (uint32, e
 	return oid, wrapSQL("look at publication "+name, err)
 }
 
+// errIncomplete is wrapped when a publication leaves out changes.
+var errIncomplete = errors.New("the publication does not publish everything")
+
+// publishesAll returns an error wrapping errIncomplete when the publication leaves out
+// changes: what it does not publish is missing from the stream without a trace.
+func publishesAll(ctx context.Context, conn *pgx.Conn, name string) error {
+	p, err := readPublication(ctx, conn, name)
+	if err != nil {
+		return wrapSQL("look at the publication", err)
+	}
+	if p == nil || p.complete() && p.filtered == 0 {
+		return nil // whether it is there is checked elsewhere
+	}
+	return fmt.Errorf("%w: %q lacks something (%s); run `txreel setup --apply`", errIncomplete, name, p.describe())
+}
+
 // Slot says what is known of a slot before a capture starts.
 type Slot struct {
 	Exists    bool

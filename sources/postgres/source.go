@@ -28,6 +28,27 @@ type SourceOptions struct {
 	// BusyWait is how long a slot that another process holds is waited for; the
 	// walsender of a capture that died lingers a moment. Zero means 10 s.
 	BusyWait time.Duration
+	// Latest is the latest commit time of the record: the earliest that a message
+	// without a time of its own can have.
+	Latest change.Time
+
+	// Zero means the constants below; tests have less time.
+	statusEvery, silence, stopGrace time.Duration
+}
+
+func (o *SourceOptions) defaults() {
+	if o.BusyWait == 0 {
+		o.BusyWait = defaultBusyWait
+	}
+	if o.statusEvery == 0 {
+		o.statusEvery = statusInterval
+	}
+	if o.silence == 0 {
+		o.silence = silenceLimit
+	}
+	if o.stopGrace == 0 {
+		o.stopGrace = stopGrace
+	}
 }
 
 const (
@@ -35,9 +56,12 @@ const (
 	// idleTick is the longest Next stays silent.
 	idleTick = 200 * time.Millisecond
 	// statusInterval is how often the server is told our position and asked for
-	// its own, also while nobody calls Next: well within a third of the
-	// default wal_sender_timeout of 60 s, which facts of slow stores demand.
+	// its own, also while nobody calls Next: well within a third of senderTimeout.
 	statusInterval = 10 * time.Second
+	// senderTimeout is the wal_sender_timeout of our walsender, whatever the server's
+	// is: while the store is slow nobody reads the questions it asks when half of it is
+	// over, and our own status must come in time.
+	senderTimeout = "60s"
 	// silenceLimit is how long a server that was asked may stay silent.
 	silenceLimit = 45 * time.Second
 	// stopGrace is how long a source that shuts down is read on, so that what is
@@ -58,8 +82,8 @@ type Source struct {
 	free     chan *batch
 	nudge    chan struct{} // asks the status writer to write now
 	acked    atomic.Uint64
-	heard    atomic.Int64 // when the server last said something, µs
-	waiting  atomic.Bool  // the reader waits for the server, and not for Next
+	waiting  atomic.Int64 // since when the reader waits for the server, µs; 0 when it does not
+	fence    atomic.Pointer[fence]
 	health   atomic.Pointer[Health]
 	cancel   context.CancelFunc
 	joined   sync.WaitGroup
@@ -86,6 +110,7 @@ type Health struct {
 // capture.ErrOtherCapture when somebody else reads the slot, and ErrUnreachable when
 // waiting may help.
 func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
+	opts.defaults()
 	s := &Source{
 		opts: opts, batches: make(chan *batch, batchesAhead), free: make(chan *batch, batchesAhead+2),
 		nudge: make(chan struct{}, 1), failed: make(chan struct{}), timer: time.NewTimer(idleTick),
@@ -105,7 +130,8 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	if err != nil {
 		return nil, err
 	}
-	in := bufferReads(cfg)
+	cfg.RuntimeParams["wal_sender_timeout"] = senderTimeout
+	in := bufferReads(cfg, &s.waiting)
 	if s.conn, err = dial(ctx, cfg); err != nil {
 		return nil, err
 	}
@@ -113,7 +139,6 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 		return nil, err
 	}
 	s.acked.Store(uint64(s.start))
-	s.heard.Store(time.Now().UnixMicro())
 	run, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	for range cap(s.free) {
@@ -141,9 +166,18 @@ func (s *Source) check(ctx context.Context) error {
 	if s.pubOID == 0 {
 		return fmt.Errorf("%w: publication %q does not exist in the source; if it was dropped, changes made since then cannot be decoded: run `txreel setup --remove` and `txreel setup --apply`, then capture with --new-epoch", capture.ErrGap, s.opts.Publication)
 	}
-	s.parser.start = s.start
+	if err := publishesAll(ctx, s.control, s.opts.Publication); err != nil {
+		if s.opts.Tail != "" && errors.Is(err, errIncomplete) {
+			err = fmt.Errorf("%w: %w, then capture with --new-epoch", capture.ErrGap, err)
+		}
+		return err
+	}
 	if s.clock, err = Clock(ctx, s.control); err != nil {
 		return err
+	}
+	s.parser.start, s.parser.time = s.start, s.opts.Latest
+	if s.opts.Tail == "" {
+		s.parser.time = s.clock // what Start says
 	}
 	return wrapSQL("read the transaction id horizon", s.control.QueryRow(ctx,
 		`select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint`).Scan(&s.parser.xid))
@@ -151,11 +185,7 @@ func (s *Source) check(ctx context.Context) error {
 
 // begin starts the stream, waiting a while for a slot that is in use.
 func (s *Source) begin(ctx context.Context) error {
-	wait := s.opts.BusyWait
-	if wait == 0 {
-		wait = defaultBusyWait
-	}
-	deadline := time.Now().Add(wait)
+	deadline := time.Now().Add(s.opts.BusyWait)
 	for {
 		// Both positions are given: 0/0 would mean "wherever the slot stands", and
 		// the server raises a start below the slot's silently (facts of

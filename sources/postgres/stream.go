@@ -31,6 +31,9 @@ func (s *Source) Next(ctx context.Context) (*change.Message, error) {
 		if s.cur != nil {
 			s.recycle()
 		}
+		if err := ctx.Err(); err != nil { // also while the stream never pauses
+			return nil, err
+		}
 		select { // without a look at the clock while the stream flows
 		case b, ok := <-s.batches:
 			if !ok {
@@ -48,7 +51,7 @@ func (s *Source) Next(ctx context.Context) (*change.Message, error) {
 			}
 			s.cur, s.at = b, 0
 		case <-s.timer.C:
-			return s.parser.idle(), nil
+			return s.idle(), nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -65,9 +68,18 @@ func (s *Source) item() (*change.Message, error) {
 	}
 	s.at++
 	if it.keepalive {
-		return s.parser.keepalive(it.walEnd, it.time), nil
+		s.parser.keepalive(it.walEnd)
+		if s.parser.open {
+			return nil, nil
+		}
+		return s.idle(), nil
 	}
 	return s.parser.message(s.cur.data[start:it.end:it.end])
+}
+
+func (s *Source) idle() *change.Message {
+	s.parser.pass(s.fence.Load())
+	return s.parser.idle()
 }
 
 func (s *Source) recycle() {
@@ -98,18 +110,17 @@ type parser struct {
 	last      *relation
 	types     [][]byte // Type messages since the last Relation message
 
-	open bool // inside a transaction
-	skip bool // the open transaction is in the archive already
-	end  lsn.LSN
-	time change.Time // of the last keepalive
+	open bool        // inside a transaction
+	skip bool        // the open transaction is in the archive already
+	end  lsn.LSN     // everything before it has been delivered; 0 when nothing is known beyond start
+	time change.Time // every transaction that commits up to then ends at or before end
 
 	msg     change.Message
 	defs    []*change.Definition
 	touched []change.Touch
 	ids     []uint32
 	queue   []change.Message // rest of a message that becomes a transaction of its own
-	// Strays counts messages that announce nothing in protocol 1.
-	Strays uint64
+	strays  uint64           // messages that announce nothing in protocol 1
 }
 
 // relation is a table as its last Relation message described it.
@@ -126,15 +137,28 @@ func (p *parser) queued() *change.Message {
 	return &p.msg
 }
 
-// keepalive remembers how far the server has sent everything.
-func (p *parser) keepalive(walEnd lsn.LSN, at change.Time) *change.Message {
-	if !p.open && walEnd > p.end {
-		p.end, p.time = walEnd, at
+// keepalive remembers how far the server has sent everything. After a restart the
+// server decodes again from where the oldest open transaction began, and for that time
+// names positions that lie before start: the record must not go back to them. Its
+// clock says nothing: it may still have much to decode.
+func (p *parser) keepalive(walEnd lsn.LSN) {
+	if !p.open && walEnd >= p.start {
+		p.end = max(p.end, walEnd)
 	}
-	if p.open {
-		return nil
+}
+
+// fence is a moment of the source's clock, and a position behind everything that
+// committed before it.
+type fence struct {
+	at   lsn.LSN
+	time change.Time
+}
+
+// pass takes note of the source's time when the stream has come past a fence.
+func (p *parser) pass(f *fence) {
+	if f != nil && !p.open && p.end >= f.at {
+		p.time = max(p.time, f.time)
 	}
-	return p.idle()
 }
 
 func (p *parser) idle() *change.Message {
@@ -193,9 +217,12 @@ func (p *parser) message(m []byte) (*change.Message, error) {
 	case p.skip:
 		return nil, nil
 	case !p.open:
+		if len(p.touched) > 0 {
+			return nil, fmt.Errorf("message %q outside a transaction", m[0])
+		}
 		// PostgreSQL 18 sends a stray stream abort outside any stream; like anything
 		// else between transactions it announces nothing that was committed.
-		p.Strays++
+		p.strays++
 		return nil, nil
 	}
 	p.msg = change.Message{Kind: kind, Raw: m, Defs: p.defs, Touched: p.touched}
@@ -309,7 +336,7 @@ func (p *parser) commit(m []byte) (*change.Message, error) {
 		return nil, nil
 	}
 	end := lsn.LSN(c.EndLSN)
-	p.end, p.time = max(p.end, end), c.CommitTime
+	p.end, p.time = max(p.end, end), max(p.time, c.CommitTime)
 	p.msg = change.Message{
 		Kind: change.KindCommit, Raw: m,
 		XID: strconv.FormatUint(p.xid, 10), Position: end.Position(), CommitTime: c.CommitTime,
