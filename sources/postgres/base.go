@@ -260,6 +260,9 @@ func (b *baseRun) copyChunk(ctx context.Context, conn *pgconn.PgConn, w *chunkWr
 	if err != nil {
 		return archive.BaseObject{}, wrapSQL("copy table "+quoteIdent(t.Schema, t.Name), err)
 	}
+	if err := t.unchanged(ctx, conn); err != nil {
+		return archive.BaseObject{}, err
+	}
 	if err := w.zstd.Close(); err != nil {
 		return archive.BaseObject{}, err
 	}
@@ -275,6 +278,24 @@ func (b *baseRun) copyChunk(ctx context.Context, conn *pgconn.PgConn, w *chunkWr
 		b.Progress(p)
 	}
 	return o, err
+}
+
+// unchanged checks that what COPY read was what the snapshot speaks of. The name is
+// looked up in the catalog as it is now, and a table that was truncated or written anew
+// since the snapshot shows it no rows (TRUNCATE and some forms of ALTER TABLE are not
+// MVCC-safe): both would be silent holes. COPY's lock is held until the session ends, so
+// that nothing can change between it and this look.
+func (t *tableInfo) unchanged(ctx context.Context, conn *pgconn.PgConn) error {
+	name := quoteIdent(t.Schema, t.Name)
+	results, err := conn.Exec(ctx, "select r::oid, pg_catalog.pg_relation_filenode(r) from (select "+quoteLiteral(name)+"::pg_catalog.regclass as r) x").ReadAll()
+	if err != nil {
+		return wrapSQL("look at table "+name, err)
+	}
+	row := results[0].Rows[0]
+	if string(row[0]) != strconv.Itoa(int(t.OID)) || string(row[1]) != strconv.Itoa(int(t.File)) {
+		return fmt.Errorf("table %s was truncated, written anew or replaced while the base was taken, so that its rows as of the base's snapshot are gone: take another base", name)
+	}
+	return nil
 }
 
 // copySQL names the columns, so that generated ones stay out, and only this table:
@@ -328,7 +349,7 @@ func (b *baseRun) describe(ctx context.Context) error {
 		return err
 	}
 	b.base.Server = b.leader.PgConn().ParameterStatus("server_version")
-	if b.base.Coverage, err = readCoverage(ctx, b.leader); err != nil {
+	if b.base.Coverage, err = readCoverage(ctx, b.leader, b.Publication); err != nil {
 		return err
 	}
 	b.base.Engine, err = json.Marshal(e)

@@ -17,14 +17,15 @@ type tableInfo struct {
 	pgbase.Table
 	Schema, Name string
 	Version      uint64
-	Pages        int64 // 8 KiB blocks of the heap
+	Pages        int64  // 8 KiB blocks of the heap
+	File         uint32 // pg_class.relfilenode: another one after TRUNCATE and whatever writes the table anew
 }
 
 // tablesSQL lists every permanent table whose rows the stream carries, with the
 // columns as pgoutput would name them. Types go by OID since Relation messages do.
 const tablesSQL = `
 select c.oid::bigint, n.nspname, c.relname, c.relreplident::text,
-       pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint,
+       coalesce(pg_catalog.pg_relation_size(c.oid), 0) / pg_catalog.current_setting('block_size')::bigint,
        exists (select from pg_catalog.pg_depend d
                 where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'),
        coalesce((select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
@@ -33,7 +34,7 @@ select c.oid::bigint, n.nspname, c.relname, c.relreplident::text,
                    'oid', a.atttypid::bigint, 'mod', a.atttypmod) order by a.attnum)
           from pg_catalog.pg_attribute a
          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''), '[]'),
-       k.key, coalesce(k.con::bigint, 0), coalesce(k.idx::bigint, 0)
+       k.key, coalesce(k.con::bigint, 0), coalesce(k.idx::bigint, 0), c.relfilenode::bigint
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   left join lateral (
@@ -48,7 +49,7 @@ select c.oid::bigint, n.nspname, c.relname, c.relreplident::text,
         order by i.indisprimary desc limit 1) k on true
  where c.relkind = 'r' and c.relpersistence = 'p'
    and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
- order by pg_catalog.pg_relation_size(c.oid) desc, c.oid`
+ order by 5 desc, c.oid`
 
 func readTables(ctx context.Context, q interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
@@ -63,7 +64,7 @@ func readTables(ctx context.Context, q interface {
 		var t tableInfo
 		var columns string
 		var key []string
-		if err := rows.Scan(&t.OID, &t.Schema, &t.Name, &t.Identity, &t.Pages, &t.Member, &columns, &key, &t.KeyConstraint, &t.KeyIndex); err != nil {
+		if err := rows.Scan(&t.OID, &t.Schema, &t.Name, &t.Identity, &t.Pages, &t.Member, &columns, &key, &t.KeyConstraint, &t.KeyIndex, &t.File); err != nil {
 			return nil, wrapSQL("list tables", err)
 		}
 		t.Key = key
