@@ -25,6 +25,7 @@ type Snapshot struct {
 	Bytes        uint64
 	Durable      time.Time // when something last became durable
 	CaughtUp     time.Time // when the source was last seen idle with nothing left to ship
+	Received     time.Time // when more of a huge transaction last arrived, with nothing left to ship
 }
 
 // Snapshot returns the current values.
@@ -34,13 +35,16 @@ func (s *Status) Snapshot() Snapshot {
 	return s.s
 }
 
-// Progress returns when the capture last got on: something became durable, or
-// there was nothing to do.
+// Progress returns when the capture last got on: something became durable, there
+// was nothing to do, or a huge transaction went on arriving.
 func (s Snapshot) Progress() time.Time {
-	if s.CaughtUp.After(s.Durable) {
-		return s.CaughtUp
+	last := s.Durable
+	for _, t := range []time.Time{s.CaughtUp, s.Received} {
+		if t.After(last) {
+			last = t
+		}
 	}
-	return s.Durable
+	return last
 }
 
 func (s *Status) durable(x *archive.Sealed, now time.Time) {
@@ -56,4 +60,10 @@ func (s *Status) idle(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.s.CaughtUp = now
+}
+
+func (s *Status) received(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.s.Received = now
 }
