@@ -39,6 +39,10 @@ type baseFlags struct {
 	PgDump      string        `placeholder:"PATH" help:"The pg_dump to use (default: the newest one installed)."`
 }
 
+// reconnectWait is how long a capture that was interrupted waits for the slot: longer
+// than a server takes to notice that a connection is dead.
+const reconnectWait = 90 * time.Second
+
 // Run implements the command.
 func (c *captureCmd) Run(a *app) error {
 	log := newLogger(a.stderr, c.LogFormat)
@@ -85,10 +89,16 @@ func (c *captureCmd) Run(a *app) error {
 // stopped ends a capture that was told to stop. SIGTERM is how services are
 // stopped, and no failure.
 func (c *captureCmd) stopped(a *app, log zerolog.Logger, err error) error {
-	log.Info().Msg("capture stopped")
-	if err != nil && !errors.Is(err, context.Canceled) {
+	var signal *signalError
+	switch {
+	case err == nil, err.Error() == context.Canceled.Error(), errors.As(err, &signal):
+	case lasting(err):
 		return err
+	default:
+		// Nothing is lost: the source keeps what the archive does not hold.
+		log.Warn().Err(err).Msg("capture was failing when it was stopped")
 	}
+	log.Info().Msg("capture stopped")
 	if a.stopped() == os.Interrupt {
 		return fmt.Errorf("%w%w", errQuiet, context.Canceled)
 	}
@@ -107,6 +117,16 @@ type recording struct {
 	renewed bool      // a gap has been answered with a new epoch
 }
 
+// lasting reports whether err stays until a person has done something.
+func lasting(err error) bool {
+	for _, e := range []error{capture.ErrGap, capture.ErrOtherCapture, archive.ErrCorrupt, archive.ErrVersion, archive.ErrOtherDatabase, archive.ErrOverwrites} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // again reports whether err may go away by itself.
 func (r *recording) again(err error) bool {
 	switch {
@@ -115,8 +135,7 @@ func (r *recording) again(err error) bool {
 		// first is a cause that a new epoch does not mend.
 		r.renewed = true
 		return true
-	case errors.Is(err, capture.ErrGap), errors.Is(err, capture.ErrOtherCapture), errors.Is(err, archive.ErrCorrupt), errors.Is(err, archive.ErrVersion),
-		errors.Is(err, archive.ErrOtherDatabase), errors.Is(err, archive.ErrOverwrites):
+	case lasting(err):
 		return false
 	case errors.Is(err, archive.ErrOtherWriter):
 		// It may have been ourselves: a create that took effect after its answer was
@@ -151,11 +170,25 @@ func (r *recording) once(ctx context.Context) error {
 		return err
 	}
 	defer w.Close()
-	err = r.stream(ctx, a, epoch, w)
+	if err = sameTimeline(epoch, id); err == nil {
+		err = r.stream(ctx, a, epoch, w)
+	}
 	if errors.Is(err, capture.ErrGap) {
 		return r.recordGap(context.WithoutCancel(ctx), a, epoch, w.Tail(), err)
 	}
 	return err
+}
+
+// sameTimeline refuses to go on with a record on a server that was promoted, or
+// restored, since the epoch began: the last of what is recorded may never have happened
+// there, and what happened there instead may be missing, without a trace in the
+// positions (Invariant 6).
+func sameTimeline(epoch archive.Epoch, id postgres.Incarnation) error {
+	was, is := epoch.Source["timeline"], fmt.Sprint(id.Timeline)
+	if was == "" || was == is {
+		return nil
+	}
+	return fmt.Errorf("%w: the source was on timeline %s when epoch %d began and is on timeline %s now: it was promoted or restored, and where the record ends is not certain to be in its history: run capture with --new-epoch to go on behind the gap", capture.ErrGap, was, epoch.Number, is)
 }
 
 // recordGap puts a gap on record (Invariant 6), once it is certain that it is the
@@ -286,7 +319,13 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 			return err
 		}
 	}
-	src, err := postgres.Open(ctx, postgres.SourceOptions{URL: r.Source, Slot: r.Slot, Publication: r.Publication, Tail: w.Tail().Position})
+	opts := postgres.SourceOptions{URL: r.Source, Slot: r.Slot, Publication: r.Publication, Tail: w.Tail().Position, Latest: w.Tail().Latest}
+	if r.worked {
+		// When the network broke the slot is still held by ourselves, until the server
+		// gives up our old connection.
+		opts.BusyWait = reconnectWait
+	}
+	src, err := postgres.Open(ctx, opts)
 	if err != nil {
 		return err
 	}

@@ -34,13 +34,16 @@ func parseSpan(text string) (time.Duration, error) {
 	}
 	words := strings.Fields(text)
 	var sum time.Duration
+	const longest = 100 * 365 * 24 * time.Hour // a Duration ends at 292 years
 	for i := 0; i+1 < len(words); i += 2 {
 		n, err := strconv.ParseUint(words[i], 10, 31)
 		unit, ok := map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour, "week": 7 * 24 * time.Hour}[strings.TrimSuffix(words[i+1], "s")]
-		if err != nil || !ok {
+		if err != nil || !ok || n > uint64(longest/unit) {
 			return 0, fmt.Errorf("%q is not a span of time", text)
 		}
-		sum += time.Duration(n) * unit
+		if sum += time.Duration(n) * unit; sum > longest {
+			return 0, fmt.Errorf("%q is too long a span of time", text)
+		}
 	}
 	if len(words) == 0 || len(words)%2 != 0 {
 		return 0, fmt.Errorf("%q is not a span of time", text)
