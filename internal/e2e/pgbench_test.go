@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"txreel/internal/dbtest"
+)
+
+// state is what the source held at one point of its history.
+type state struct {
+	point []string // options of txreel restore
+	marks int      // rows of the table marks, which is not in dump
+	dump  map[string]dbtest.TableDump
+}
+
+// TestPgbench records pgbench's TPC-B with 8 clients while bases are taken, and restores to points in the middle of
+// it: those whose state is known hold exactly that, and at every other one the books balance.
+func TestPgbench(t *testing.T) {
+	t.Parallel()
+	pg := dbtest.PG(t)
+	s := newSite(t, pg, "bench", nil)
+	s.binary = plainTxreel(t)
+	s.setup()
+	s.exec(`CREATE TABLE marks (n int)`)
+	bench := func(args ...string) *process {
+		t.Helper()
+		return start(t, []string{"PGHOST=" + pg.Dir, "PGPORT=" + strconv.Itoa(pg.Port), "PGUSER=postgres"}, nil,
+			filepath.Join(pg.BinDir, "pgbench"), append(args, s.db)...)
+	}
+	if r := bench("-i", "-q", "-s", strconv.Itoa(times(2, 10))).result(5 * time.Minute); r.code != 0 {
+		t.Fatal(r.stderr)
+	}
+	load := bench("-c", "8", "-j", "2", "-T", strconv.Itoa(times(20, 120)))
+	capture := s.capture("--flush-age", "200ms")
+	a := s.waitArchive()
+	s.waitBases(a, 1, 1) // taken under load
+
+	var states []state
+	for n := range 5 {
+		if !load.alive() {
+			t.Fatalf("pgbench ended before %d states were known", n)
+		}
+		before := s.value(`SELECT count(*) FROM pgbench_history`)
+		eventually(t, time.Minute, "pgbench goes on", func() bool {
+			now, err1 := strconv.Atoi(s.value(`SELECT count(*) FROM pgbench_history`))
+			was, err2 := strconv.Atoi(before)
+			return err1 == nil && err2 == nil && now > was+50+rand.IntN(200)
+		})
+		states = append(states, s.standstill(n))
+		if n == 2 {
+			s.must("base") // a second one, in the middle
+		}
+	}
+	if r := load.result(5 * time.Minute); r.code != 0 {
+		t.Fatalf("pgbench: exit code %d\n%s", r.code, r.stderr)
+	}
+	s.waitPast(a, s.here())
+	capture.signal(terminate)
+	if code := capture.wait(time.Minute); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	states = append(states, state{point: []string{"--to", "latest"}, marks: len(states), dump: s.dump(s.db)})
+
+	for i, want := range states {
+		db := fmt.Sprintf("at%d", i)
+		s.restore(db, want.point...)
+		got := s.dump(db)
+		if diff := dbtest.Diff(want.dump, got); diff != "" {
+			t.Errorf("restored %v:\n%s", want.point, diff)
+		}
+		if marks := s.in(db, `SELECT count(*) FROM marks`); marks != strconv.Itoa(want.marks) {
+			t.Errorf("restored %v: %s marks, want %d", want.point, marks, want.marks)
+		}
+		s.balanced(db)
+	}
+	// Points nobody stood still for.
+	txns := readRecord(t, a, 1)
+	first := s.waitBases(a, 1, 1)[0].Seq
+	for i := range 2 {
+		txn := txns[int(first)+rand.IntN(len(txns)-int(first))]
+		db := fmt.Sprintf("random%d", i)
+		s.restore(db, "--to-seq", txn.seq.String())
+		s.balanced(db)
+	}
+}
+
+// standstill keeps all writers out for a moment, and returns what the database holds then with a point to restore
+// to: the transaction that kept them out, or the position of the log before it.
+func (s *site) standstill(n int) state {
+	s.t.Helper()
+	ctx := s.t.Context()
+	conn, err := s.pg.Conn(ctx, s.db)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	// pgbench writes accounts first: who waits for it holds nothing else.
+	if _, err := tx.Exec(ctx, `LOCK TABLE pgbench_accounts, pgbench_tellers, pgbench_branches, pgbench_history IN SHARE MODE`); err != nil {
+		s.t.Fatal(err)
+	}
+	here := s.here().String()
+	st := state{dump: s.dump(s.db), marks: n, point: []string{"--to-position", here}}
+	var xid string
+	if err := tx.QueryRow(ctx, `INSERT INTO marks VALUES ($1) RETURNING pg_current_xact_id()::text`, n).Scan(&xid); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	switch n % 3 {
+	case 0:
+		st.marks, st.point = n+1, []string{"--to-txn", xid}
+	case 1:
+		st.point = []string{"--to-txn", xid, "--before"}
+	}
+	return st
+}
+
+// dump returns what a database of the source's server holds, besides the table marks.
+func (s *site) dump(db string) map[string]dbtest.TableDump {
+	s.t.Helper()
+	d, err := dbtest.Dump(s.t.Context(), s.pg.URL(db), "txreel")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	delete(d, `"public"."marks"`)
+	return d
+}
+
+// restore restores into a new database of the source's server.
+func (s *site) restore(db string, point ...string) result {
+	s.t.Helper()
+	target, err := s.pg.CreateDB(s.t.Context(), db)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.must(append([]string{"restore", "--target", target}, point...)...)
+}
+
+// in returns the one value a query has in another database.
+func (s *site) in(db, sql string) string {
+	s.t.Helper()
+	return s.pg.MustQuery(s.t, db, sql)[0][0]
+}
+
+// balanced checks the rule of TPC-B: all four tables tell of the same money.
+func (s *site) balanced(db string) {
+	s.t.Helper()
+	sums := s.in(db, `SELECT array_agg(DISTINCT sum) FROM (
+		SELECT sum(abalance) FROM pgbench_accounts UNION ALL SELECT sum(tbalance) FROM pgbench_tellers UNION ALL
+		SELECT sum(bbalance) FROM pgbench_branches UNION ALL SELECT coalesce(sum(delta), 0) FROM pgbench_history) sums`)
+	var sum int
+	if n, err := fmt.Sscanf(sums, "{%d}", &sum); n != 1 || err != nil || fmt.Sprintf("{%d}", sum) != sums {
+		s.t.Errorf("the books of %s do not balance: %s", db, sums)
+	}
+}
