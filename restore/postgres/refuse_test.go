@@ -182,12 +182,14 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("a refused restore changed %s: %s, before %s", db, after, before)
 		}
 	}
+	createDB(t, pg, "full", "")
 	for name, sql := range map[string]string{
 		"table": "CREATE TABLE mine ()", "view": "CREATE VIEW mine AS SELECT 1", "function": "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
 		"type": "CREATE TYPE mine AS ENUM ()", "sequence": "CREATE SEQUENCE mine", "schema": "CREATE SCHEMA mine",
 	} {
-		createDB(t, pg, "full_"+name, sql)
-		refuse("full_"+name, p, restore.ErrNotEmpty, "it has "+name+" ", "mine", "--force")
+		pg.MustExec(t, "full", sql)
+		refuse("full", p, restore.ErrNotEmpty, "it has "+name+" ", "mine", "--force")
+		pg.MustExec(t, "full", "DROP "+name+" mine")
 	}
 	refuse("src", p, restore.ErrNotEmpty, "recorded database itself")
 	_, err = runPlan(ctx, r, p, pg.URL("src"), true)
@@ -240,7 +242,7 @@ func TestRefusals(t *testing.T) {
 		good, err := os.ReadFile(chunk)
 		r.check(err)
 		r.check(os.Chmod(chunk, 0o600))
-		for _, at := range []int{5, len(good) / 2, len(good) - 1} {
+		for _, at := range []int{5, len(good) - 1} {
 			bad := append([]byte(nil), good...)
 			bad[at] ^= 0x10
 			r.check(os.WriteFile(chunk, bad, 0o600))
