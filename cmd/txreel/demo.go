@@ -212,22 +212,25 @@ func (d *demo) capture(password string) (stop func(), err error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }() // ends with the process, which stop ends
+	var exit error // set before exited is closed
+	exited := make(chan struct{})
+	go func() { // ends with the process, which stop ends
+		defer close(exited)
+		exit = cmd.Wait()
+	}()
 	stop = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
 		select {
-		case _ = <-exited: // what matters is that it is gone
+		case <-exited:
 		case <-time.After(20 * time.Second):
 			_ = cmd.Process.Kill()
-			_ = <-exited
+			<-exited
 		}
 	}
 	for !strings.Contains(log.String(), `"base finished"`) {
 		select {
-		case err := <-exited:
-			exited <- err
-			return nil, fmt.Errorf("capture ended: %w\n%s", err, log.String())
+		case <-exited:
+			return nil, fmt.Errorf("capture ended: %w", errors.Join(exit, errors.New(log.String())))
 		case <-d.ctx.Done():
 			stop()
 			return nil, d.ctx.Err()

@@ -37,10 +37,9 @@ type recorder struct {
 	perSeg  int // transactions in a segment
 	pieces  int // chunks of a table
 
-	tables  map[uint32]*change.Table
-	defs    map[uint32]*change.Definition
-	types   [][]byte
-	touched []change.Touch
+	tables map[uint32]*change.Table
+	defs   map[uint32]*change.Definition
+	types  [][]byte
 }
 
 func record(t testing.TB, pg *dbtest.Postgres, db string) *recorder {

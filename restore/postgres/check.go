@@ -23,8 +23,8 @@ type table struct {
 	pgbase.Table
 }
 
-func (t *table) quoted() string { return quote(t.BaseTable.Schema, t.BaseTable.Name) }
-func (t *table) name() string   { return t.BaseTable.Schema + "." + t.BaseTable.Name }
+func (t *table) quoted() string { return quote(t.Schema, t.Name) }
+func (t *table) name() string   { return t.Schema + "." + t.Name }
 
 // Check implements restore.Target.
 func (t *Target) Check(ctx context.Context, j *restore.Job) (bool, error) {
@@ -67,10 +67,10 @@ func (t *Target) readManifest() error {
 	t.tables = nil
 	for i := range b.Tables {
 		bt := table{BaseTable: &b.Tables[i]}
-		if bt.BaseTable.Schema == ourSchema {
+		if bt.Schema == ourSchema {
 			continue
 		}
-		if err := json.Unmarshal(bt.BaseTable.Engine, &bt.Table); err != nil {
+		if err := json.Unmarshal(bt.Engine, &bt.Table); err != nil {
 			return damaged(bt.name(), err)
 		}
 		t.tables = append(t.tables, bt)

@@ -148,7 +148,7 @@ func explain(ctx context.Context, err error, cfg *pgx.ConnConfig) error {
 	for next := cause; next != nil; next = errors.Unwrap(next) {
 		cause = next // pgx's own wrapping names the configuration
 	}
-	return fmt.Errorf("connect to %s: %w: %s: check host and port, and that the server runs", where, restore.ErrUnreachable, cause)
+	return fmt.Errorf("connect to %s: %w: %w: check host and port, and that the server runs", where, restore.ErrUnreachable, cause)
 }
 
 // quote quotes a name, qualified when it has several parts.

@@ -70,7 +70,7 @@ func (t *Target) Prepare(ctx context.Context) (change.Seq, error) {
 }
 
 // plainName is a table's name as pg_dump writes one that needs no quotes.
-func plainName(t *table) string { return t.BaseTable.Schema + "." + t.BaseTable.Name }
+func plainName(t *table) string { return t.Schema + "." + t.Name }
 
 // helper is a temporary index over a hash of the first columns of a table without
 // a key: any value fits it, of any type, and together they tell most rows apart.
@@ -142,7 +142,7 @@ func makeHelper(ctx context.Context, conn *pgx.Conn, tab *table) error {
 	}
 	name := fmt.Sprintf("txreel_restore_%d", tab.OID)
 	err = inTx(ctx, conn, func() error {
-		tag, err := conn.Exec(ctx, "INSERT INTO txreel_restore.helpers VALUES ($1, $2) ON CONFLICT DO NOTHING", tab.quoted(), quote(tab.BaseTable.Schema, name))
+		tag, err := conn.Exec(ctx, "INSERT INTO txreel_restore.helpers VALUES ($1, $2) ON CONFLICT DO NOTHING", tab.quoted(), quote(tab.Schema, name))
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}

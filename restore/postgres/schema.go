@@ -111,6 +111,9 @@ func (t *Target) createSchema(ctx context.Context) error {
 				return fmt.Errorf("create %s %s: %w", strings.ToLower(e.kind), e.name, err)
 			}
 		}
+		if err := t.emptyMembers(ctx, conn); err != nil {
+			return err
+		}
 		if err := run(ctx, conn, bookSQL); err != nil {
 			return fmt.Errorf("create schema %s: %w", bookSchema, err)
 		}
@@ -122,6 +125,24 @@ func (t *Target) createSchema(ctx context.Context) error {
 		}
 		return openIdentities(ctx, conn)
 	})
+}
+
+// emptyMembers removes the rows that extensions brought along with their tables:
+// the base has those tables' rows as they were.
+func (t *Target) emptyMembers(ctx context.Context, conn *pgx.Conn) error {
+	var names []string
+	for i := range t.tables {
+		if t.tables[i].Member {
+			names = append(names, t.tables[i].quoted())
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	if err := run(ctx, conn, "TRUNCATE ONLY "+strings.Join(names, ", ONLY ")); err != nil {
+		return fmt.Errorf("empty the tables of extensions: %w", err)
+	}
+	return nil
 }
 
 // openIdentities makes GENERATED ALWAYS columns BY DEFAULT while changes are
