@@ -46,11 +46,7 @@ func TestHugeTransaction(t *testing.T) {
 		t.Errorf("exit code %d, want 0", code)
 	}
 
-	target, err := pg.CreateDB(t.Context(), "huge_again")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := s.must("restore", "--target", target)
+	r := s.restore("huge_again")
 	t.Logf("the restore had %d MiB resident at most", r.rss>>20)
 	if r.rss > memoryLimit {
 		t.Errorf("the restore had %d MiB resident", r.rss>>20)

@@ -144,7 +144,7 @@ func (s *site) restore(db string, point ...string) result {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return s.must(append([]string{"restore", "--target", target}, point...)...)
+	return s.with("TXREEL_TARGET=" + target).must(append([]string{"restore"}, point...)...)
 }
 
 // in returns the one value a query has in another database.

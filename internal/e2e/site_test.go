@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -45,6 +46,13 @@ func (s *site) setup() *site {
 	s.t.Helper()
 	s.must("setup", "--apply", "--slot", s.slot())
 	return s
+}
+
+// with returns the site with more in the environment of its commands.
+func (s *site) with(env ...string) *site {
+	more := *s
+	more.extra = append(slices.Clone(s.extra), env...)
+	return &more
 }
 
 // slot is the name of the site's slot: slots belong to the whole server.
