@@ -39,8 +39,14 @@ func (c *restoreCmd) goal() (restore.Goal, error) {
 	switch {
 	case c.ToTxn != "":
 		g.Kind, g.Text = restore.AtXID, c.ToTxn
+		if _, err = (pgtarget.Dialect{}).XID(c.ToTxn); err != nil {
+			err = &usageError{err.Error()}
+		}
 	case c.ToPosition != "":
 		g.Kind, g.Text = restore.AtPosition, c.ToPosition
+		if _, err = (pgtarget.Dialect{}).ParsePosition(c.ToPosition); err != nil {
+			err = &usageError{err.Error()}
+		}
 	case c.ToMark != "":
 		g.Kind, g.Text = restore.AtMark, c.ToMark
 	case c.ToTime != "":
