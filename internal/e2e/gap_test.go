@@ -77,7 +77,9 @@ func TestGap(t *testing.T) {
 			r.sentence(t, "gap in the record", c.says, "--new-epoch")
 			s.checkGap(a, c.says)
 
-			// It stays that way until somebody decides.
+			// It stays that way until somebody decides; until then the gap grows.
+			s.exec(`INSERT INTO t VALUES (101)`)
+			inside := s.here()
 			again := s.run("capture")
 			if again.code != 3 {
 				t.Fatalf("started again: exit code %d, want 3", again.code)
@@ -110,6 +112,15 @@ func TestGap(t *testing.T) {
 			s.exec(`INSERT INTO t VALUES (300)`)
 			s.waitPast(a, s.here())
 			last.kill()
+
+			// What lies inside the gap cannot be had, what lies behind it can.
+			r = s.run("restore", "--dry-run", "--to-position", inside.String())
+			if r.code != 6 {
+				t.Errorf("restore into the gap: exit code %d, want 6\n%s%s", r.code, r.stdout, r.stderr)
+			}
+			r.sentence(t, "is not in the archive")
+			s.restore(c.db + "_again")
+			s.same(c.db + "_again")
 			if epochs, err := a.Epochs(t.Context()); err != nil || len(epochs) != 2 || epochs[1].Cause != archive.CauseGap {
 				t.Errorf("epochs %+v: %v", epochs, err)
 			}
