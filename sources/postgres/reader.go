@@ -1,13 +1,10 @@
 package postgres
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -41,52 +38,9 @@ type item struct {
 	walEnd    lsn.LSN
 }
 
-// readBuffer is what lies between the socket and the protocol's parser, which
-// alone would read 8 KiB at a time.
-type readBuffer struct{ reader *bufio.Reader }
-
-// bufferReads makes connections of cfg read through a buffer. waiting holds, in µs,
-// since when the socket is waited for; zero while it is not.
-func bufferReads(cfg *pgconn.Config, waiting *atomic.Int64) *readBuffer {
-	b := &readBuffer{}
-	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		b.reader = bufio.NewReaderSize(&gatherer{in: r, waiting: waiting}, batchBytes)
-		return pgproto3.NewFrontend(b.reader, w)
-	}
-	return b
-}
-
-const (
-	// gatherPause is how long a reader that has caught up lets data gather.
-	gatherPause = 5 * time.Millisecond
-	// gatherBelow is the size of a read that says it has caught up.
-	gatherBelow = 32 << 10
-)
-
-// gatherer reads less often and more at a time. A walsender sends each message by
-// itself; a reader as fast as it is would wake up, and make it wait for a processor,
-// once a row.
-type gatherer struct {
-	in      io.Reader
-	waiting *atomic.Int64
-	small   bool // the last read was small
-}
-
-func (g *gatherer) Read(p []byte) (int, error) {
-	if g.small {
-		time.Sleep(gatherPause)
-	}
-	// In the middle of a message counts as well: a connection may break there too.
-	g.waiting.Store(time.Now().UnixMicro())
-	n, err := g.in.Read(p)
-	g.waiting.Store(0)
-	g.small = n < gatherBelow && len(p) >= gatherBelow
-	return n, err
-}
-
 // read fills batches until the connection ends. It owns the reading side of the
 // connection.
-func (s *Source) read(ctx context.Context, in *bufio.Reader) {
+func (s *Source) read(ctx context.Context) {
 	defer close(s.batches)
 	front := s.conn.Frontend()
 	var b *batch
@@ -108,7 +62,7 @@ func (s *Source) read(ctx context.Context, in *bufio.Reader) {
 			s.fail(err)
 		}
 		// Hand over when the batch is full, or rather than wait for the network.
-		if err != nil || len(b.data) >= batchBytes || in.Buffered()+front.ReadBufferLen() == 0 {
+		if err != nil || len(b.data) >= batchBytes || s.socket.Buffered()+front.ReadBufferLen() == 0 {
 			if len(b.items) > 0 {
 				select {
 				case s.batches <- b:
@@ -191,7 +145,7 @@ func (s *Source) writeStatus(ctx context.Context) {
 		case <-s.nudge:
 		case <-tick.C:
 			ask = true
-			if at := s.waiting.Load(); at != 0 && time.Since(time.UnixMicro(at)) > s.opts.silence {
+			if at := s.socket.waiting.Load(); at != 0 && time.Since(time.UnixMicro(at)) > s.opts.silence {
 				s.fail(fmt.Errorf("%w: it has been silent for %s", ErrUnreachable, time.Since(time.UnixMicro(at)).Round(time.Second)))
 				return
 			}

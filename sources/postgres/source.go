@@ -82,7 +82,7 @@ type Source struct {
 	free     chan *batch
 	nudge    chan struct{} // asks the status writer to write now
 	acked    atomic.Uint64
-	waiting  atomic.Int64 // since when the reader waits for the server, µs; 0 when it does not
+	socket   *gatherConn // beneath conn
 	fence    atomic.Pointer[fence]
 	health   atomic.Pointer[Health]
 	cancel   context.CancelFunc
@@ -131,10 +131,11 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 		return nil, err
 	}
 	cfg.RuntimeParams["wal_sender_timeout"] = senderTimeout
-	in := bufferReads(cfg, &s.waiting)
+	socket := gatherReads(cfg)
 	if s.conn, err = dial(ctx, cfg); err != nil {
 		return nil, err
 	}
+	s.socket = socket()
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
@@ -144,7 +145,8 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	for range cap(s.free) {
 		s.free <- &batch{}
 	}
-	s.joined.Go(func() { s.read(run, in.reader) }) // all three joined by Close
+	s.socket.on.Store(true)
+	s.joined.Go(func() { s.read(run) }) // all three joined by Close
 	s.joined.Go(func() { s.writeStatus(run) })
 	s.joined.Go(func() { s.watch(run) })
 	return s, nil
