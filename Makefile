@@ -21,7 +21,7 @@ lint: ## style, mistakes and the direction of imports
 bench: ## ratios against named peers in one run, content compared
 	scripts/setup
 	$(MAKE) --no-print-directory build
-	go run ./internal/bench
+	go run ./cmd/bench
 
 clean:
 	rm -rf bin
