@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"txreel/restore"
+	"txreel/sources/postgres/pgtext"
 )
 
 // The names our sessions carry, so that what a killed restore left behind can be
@@ -26,19 +27,11 @@ const (
 // pinned makes the server read and write every value the same way as the source's
 // sessions did, whatever the target's defaults are.
 func pinned() map[string]string {
-	return map[string]string{
-		"datestyle":                           "ISO, YMD",
-		"intervalstyle":                       "postgres",
-		"timezone":                            "UTC",
-		"extra_float_digits":                  "3",
-		"bytea_output":                        "hex",
-		"lc_monetary":                         "C",
+	settings := pgtext.Settings()
+	maps.Copy(settings, map[string]string{
 		"xmloption":                           "content",
-		"search_path":                         "",
-		"standard_conforming_strings":         "on",
 		"array_nulls":                         "on",
 		"transform_null_equals":               "off",
-		"row_security":                        "off",
 		"check_function_bodies":               "off",
 		"default_transaction_read_only":       "off",
 		"default_transaction_isolation":       "read committed",
@@ -47,7 +40,8 @@ func pinned() map[string]string {
 		"lock_timeout":                        "0",
 		"idle_in_transaction_session_timeout": "0",
 		"idle_session_timeout":                "0",
-	}
+	})
+	return settings
 }
 
 // parseURL reads the target's address. The error repeats none of it: nobody can tell

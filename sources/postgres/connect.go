@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"txreel/sources/postgres/pgtext"
 )
 
 // connectTimeout bounds one attempt to connect when the user's URL sets no connect_timeout.
@@ -18,21 +20,14 @@ const connectTimeout = 15 * time.Second
 // postgresql.conf say, and keep its timeouts away from our sessions. Startup parameters overrule all of those.
 // lock_timeout is left to the caller, who knows what it waits for.
 func pinnedSettings() map[string]string {
-	return map[string]string{
-		"datestyle":                           "ISO, YMD",
-		"intervalstyle":                       "postgres",
-		"timezone":                            "UTC",
-		"extra_float_digits":                  "3",
-		"bytea_output":                        "hex",
-		"lc_monetary":                         "C",
-		"search_path":                         "", // names come out qualified
+	settings := pgtext.Settings()
+	maps.Copy(settings, map[string]string{
 		"client_encoding":                     "UTF8",
-		"standard_conforming_strings":         "on",
-		"row_security":                        "off", // a filtered table is an error, never a smaller one
 		"statement_timeout":                   "0",
 		"idle_in_transaction_session_timeout": "0",
 		"idle_session_timeout":                "0", // 14 and later, as we need
-	}
+	})
+	return settings
 }
 
 // connConfig turns what the user calls the source, a URL or libpq's key=value list completed by the PG* environment

@@ -57,9 +57,15 @@ func pgDump(ctx context.Context, source, program, snapshot string, lockTimeout i
 // clientEnv gives a client program the password by its environment, and the same
 // output settings as our own sessions.
 func clientEnv(cfg *pgconn.Config) []string {
+	env := os.Environ()
 	// pg_dump lifts a role's statement_timeout itself, but only in its second statement.
-	options := strings.TrimSpace(os.Getenv("PGOPTIONS") + " -c statement_timeout=0")
-	env := append(os.Environ(), "PGAPPNAME=txreel base", "PGTZ=UTC", "PGDATESTYLE=ISO, YMD", "PGOPTIONS="+options)
+	options := "-c statement_timeout=0"
+	for _, v := range env {
+		if given, ok := strings.CutPrefix(v, "PGOPTIONS="); ok {
+			options = given + " " + options
+		}
+	}
+	env = append(env, "PGAPPNAME=txreel base", "PGTZ=UTC", "PGDATESTYLE=ISO, YMD", "PGOPTIONS="+options)
 	if cfg.Password != "" {
 		env = append(env, "PGPASSWORD="+cfg.Password)
 	}
