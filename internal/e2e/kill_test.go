@@ -44,6 +44,7 @@ func TestKill(t *testing.T) {
 				t.Fatalf("gap %+v: %v", gap, err)
 			}
 			work.check(t, readRecord(t, a, 1))
+			s.must("verify", "--full")
 		})
 	}
 }

@@ -37,6 +37,7 @@ func TestTwoCaptures(t *testing.T) {
 		}
 		first.kill()
 		work.check(t, readRecord(t, a, 1))
+		s.must("verify", "--full")
 	})
 
 	t.Run("two slots on one archive", func(t *testing.T) {
@@ -69,6 +70,7 @@ func TestTwoCaptures(t *testing.T) {
 		}
 		winner.kill()
 		work.check(t, readRecord(t, a, 1))
+		s.must("verify", "--full")
 	})
 
 	t.Run("wrong slot name", func(t *testing.T) {
