@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"txreel/capture"
@@ -34,6 +35,10 @@ func goesAway(err error) bool {
 			return true
 		}
 		return false
+	}
+	var scan pgx.ScanArgError
+	if errors.Is(err, pgx.ErrNoRows) || errors.As(err, &scan) {
+		return false // an answer, if not the expected one
 	}
 	return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }

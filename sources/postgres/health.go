@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,6 +21,9 @@ func readHealth(ctx context.Context, conn *pgx.Conn, slot string) (*Health, erro
 		          from pg_catalog.pg_settings where name = 'max_slot_wal_keep_size')
 		  from pg_catalog.pg_replication_slots s where s.slot_name = $1`, slot).
 		Scan(&h.RetainedBytes, &h.WALStatus, &h.LimitBytes)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("slot %q does not exist in the source", slot)
+	}
 	if err != nil {
 		return nil, wrapSQL("look at slot "+slot, err)
 	}

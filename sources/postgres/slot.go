@@ -37,7 +37,7 @@ func readSlotState(ctx context.Context, conn *pgx.Conn, name string) (slotState,
 	if err := conn.QueryRow(ctx, `select pg_catalog.pg_current_wal_insert_lsn()::text`).Scan(&current); err != nil {
 		return st, wrapSQL("look at the server's log", err)
 	}
-	err := conn.QueryRow(ctx, `select plugin, coalesce(database, ''), active, coalesce(wal_status, ''), coalesce(confirmed_flush_lsn::text, '')
+	err := conn.QueryRow(ctx, `select coalesce(plugin, ''), coalesce(database, ''), active, coalesce(wal_status, ''), coalesce(confirmed_flush_lsn::text, '')
 		from pg_catalog.pg_replication_slots where slot_name = $1`, name).Scan(&st.plugin, &st.database, &st.active, &st.status, &confirmed)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

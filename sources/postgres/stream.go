@@ -345,14 +345,14 @@ func (p *parser) commit(m []byte) (*change.Message, error) {
 }
 
 // standalone makes a transaction of its own of a message that was written outside
-// any. Its position lies inside its own log record: the server will not send it
-// again from there, and skips nothing behind it.
+// any. The LSN such a message names is the end of its log record, unlike a commit's: a
+// position behind it would skip a commit record that starts there.
 func (p *parser) standalone(m []byte) (*change.Message, error) {
 	l, err := pgoutput.ParseLogicalMessage(m)
 	if err != nil {
 		return nil, err
 	}
-	end := lsn.LSN(l.LSN) + 1
+	end := lsn.LSN(l.LSN)
 	if end <= p.start {
 		return nil, nil
 	}
