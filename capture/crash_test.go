@@ -66,7 +66,7 @@ func crash(t *testing.T, seed uint64, f fault, at int) bool {
 			return w.struck
 		case attempt > 3:
 			t.Fatalf("attempt %d: %v", attempt, err)
-		case !errors.Is(err, errInjected) && !(f == stop && errors.Is(err, context.Canceled)):
+		case !errors.Is(err, errInjected) && (f != stop || !errors.Is(err, context.Canceled)):
 			t.Fatalf("attempt %d: %v", attempt, err)
 		}
 	}

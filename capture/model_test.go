@@ -140,11 +140,11 @@ type store struct {
 
 func (s store) Create(ctx context.Context, key string, body io.ReaderAt, size int64) error {
 	segments := strings.Contains(key, "/segments/")
-	if s.world.mu.Lock(); segments && s.lost && !s.dead {
-		s.world.mu.Unlock()
+	if s.mu.Lock(); segments && s.lost && !s.dead {
+		s.mu.Unlock()
 		s.bad("%s follows a segment that did not arrive", key)
 	} else {
-		s.world.mu.Unlock()
+		s.mu.Unlock()
 	}
 	before, after := s.step()
 	err := before
@@ -152,9 +152,9 @@ func (s store) Create(ctx context.Context, key string, body io.ReaderAt, size in
 		err = errors.Join(s.Store.Create(ctx, key, body, size), after)
 	}
 	if err != nil && segments && !errors.Is(err, fs.ErrExist) {
-		s.world.mu.Lock()
+		s.mu.Lock()
 		s.lost = true
-		s.world.mu.Unlock()
+		s.mu.Unlock()
 	}
 	return err
 }

@@ -24,8 +24,8 @@ type logCmd struct {
 // rangeFlags choose transactions and changes; log and export share them.
 type rangeFlags struct {
 	Epoch  uint64   `placeholder:"N" help:"The epoch (default: all for log, the last one for export)."`
-	From   string   `placeholder:"SEQ" help:"First transaction."`
-	To     string   `placeholder:"SEQ" help:"Last transaction."`
+	From   string   `env:"TXREEL_FROM_SEQ" placeholder:"SEQ" help:"First transaction."`
+	To     string   `env:"TXREEL_UNTIL_SEQ" placeholder:"SEQ" help:"Last transaction."`
 	Since  string   `placeholder:"TIME" help:"Committed at or after, such as 2026-01-31T17:00:00Z or \"2 hours ago\"."`
 	Until  string   `placeholder:"TIME" help:"Committed at or before."`
 	Tables []string `name:"table" placeholder:"PATTERN" help:"Only what changed this table: schema.table or table, * stands for anything (repeatable)."`
