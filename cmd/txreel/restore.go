@@ -91,14 +91,14 @@ func (c *restoreCmd) Run(a *app) error {
 		_, err := fmt.Fprint(a.stdout, plan)
 		return err
 	}
-	if !c.JSON {
-		fmt.Fprint(a.stderr, plan)
-	}
 	target, err := pgtarget.Open(a.ctx, c.Target, pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, TempDir: c.SpillDir})
 	if err != nil {
 		return err
 	}
 	defer target.Close()
+	if !c.JSON {
+		fmt.Fprint(a.stderr, plan)
+	}
 	bars := newBars(a.stderr, c.JSON)
 	report, err := restore.Run(a.ctx, ar, plan, target, restore.Options{
 		Log: newLogger(a.stderr, c.LogFormat), Jobs: c.Jobs, Force: c.Force, SpillDir: c.SpillDir,
