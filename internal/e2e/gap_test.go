@@ -154,3 +154,32 @@ func (s *site) checkGap(a *archive.Archive, says string) {
 		s.t.Errorf("status says:\n%s", r.stdout)
 	}
 }
+
+// TestGapAnswered starts a capture with --new-epoch on a gap that nobody has found yet: it puts it on record and goes
+// on behind it in the same run.
+func TestGapAnswered(t *testing.T) {
+	t.Parallel()
+	pg := dbtest.PG(t)
+	s := newSite(t, pg, "answered", nil).setup()
+	s.exec(`CREATE TABLE t (id int PRIMARY KEY)`)
+	first := s.capture("--new-epoch") // which does nothing while there is no gap
+	a := s.waitArchive()
+	s.waitBases(a, 1, 1)
+	first.kill()
+	s.exec(`INSERT INTO t VALUES (100)`)
+	s.exec(`SELECT pg_drop_replication_slot('` + s.slot() + `')`)
+
+	second := s.capture("--new-epoch")
+	s.waitBases(a, 2, 1)
+	if gap, err := a.Gap(t.Context(), 1); err != nil || gap == nil || !strings.Contains(gap.Detail, "does not exist") {
+		t.Errorf("gap on record: %+v, %v", gap, err)
+	}
+	s.exec(`INSERT INTO t VALUES (200)`)
+	s.waitPast(a, s.here())
+	s.restore("answered_again")
+	s.same("answered_again")
+	second.signal(terminate)
+	if code := second.wait(time.Minute); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
