@@ -10,9 +10,9 @@ demo: ## the whole story on a throw-away database, in a minute
 	$(MAKE) --no-print-directory build
 	bin/txreel demo
 
-test: ## every test, on real servers
+test: ## every test, on real servers, and never from a cache: some build the program themselves
 	scripts/setup test
-	CGO_ENABLED=1 go test -race -timeout 15m ./...
+	CGO_ENABLED=1 go test -race -count=1 -timeout 15m ./...
 
 lint: ## style, mistakes and the direction of imports
 	scripts/setup lint
