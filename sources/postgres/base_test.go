@@ -399,10 +399,8 @@ func testTableVersions(t *testing.T, pg *dbtest.Postgres) {
 		insert into ful default values; insert into idx values (1); insert into several values (1, 2); insert into t default values`)
 	src := s.open("")
 	stream := map[string]uint64{}
-	for m := next(t, src); m.Kind != change.KindCommit; m = next(t, src) {
-		for _, x := range m.Touched {
-			stream[x.Table.String()] = x.Table.Version
-		}
+	for _, x := range nextTransaction(t, src).tables {
+		stream[x.String()] = x.Version
 	}
 	if !maps.Equal(catalog, stream) || len(catalog) != 15 {
 		for name := range catalog {
@@ -432,12 +430,8 @@ func testTableVersions(t *testing.T, pg *dbtest.Postgres) {
 		}
 		catalog["public.late"] = tables[i].Version
 		s.exec("insert into late values (1)")
-		for m := next(t, src); m.Kind != change.KindCommit; m = next(t, src) {
-			for _, x := range m.Touched {
-				if x.Table.Version != tables[i].Version {
-					t.Errorf("%s: %x in the catalog, %x in the stream", c.sql, tables[i].Version, x.Table.Version)
-				}
-			}
+		if x := nextTransaction(t, src).tables[0]; x.Version != tables[i].Version {
+			t.Errorf("%s: %x in the catalog, %x in the stream", c.sql, tables[i].Version, x.Version)
 		}
 	}
 }
