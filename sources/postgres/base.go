@@ -48,6 +48,8 @@ const (
 	chunkPages = 8192
 	// chunkMemory is how much of a compressed chunk stays in memory.
 	chunkMemory = 16 << 20
+	// defaultLockTimeout is how long bases and slots wait for others, in milliseconds.
+	defaultLockTimeout = 10_000
 	// exportTimeout bounds the steps that hold the exporting transaction open.
 	exportTimeout = time.Minute
 )
@@ -60,8 +62,8 @@ func TakeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 	if o.Jobs < 1 {
 		o.Jobs = 2
 	}
-	if o.LockTimeout == 0 {
-		o.LockTimeout = 10_000
+	if o.LockTimeout <= 0 { // which the server would take for "no limit"
+		o.LockTimeout = defaultLockTimeout
 	}
 	base, err := archive.NewBase(epoch, o.Reason)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -39,6 +40,7 @@ func pgDump(ctx context.Context, source, program, snapshot string, lockTimeout i
 	}
 	cmd.Env = clientEnv(cfg)
 	cmd.Stdout = out
+	cmd.WaitDelay = 5 * time.Second // for output that a child of its keeps open
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {

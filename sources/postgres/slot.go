@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"txreel/capture"
 	"txreel/change"
@@ -129,6 +130,9 @@ func ReadSlot(ctx context.Context, conn *pgx.Conn, name string) (Slot, error) {
 // half-made slot already keeps log. The publication must exist: what is logged
 // before it does could never be decoded.
 func CreateSlot(ctx context.Context, url, name string, lockTimeout int) error {
+	if lockTimeout <= 0 { // which the server would take for "no limit"
+		lockTimeout = defaultLockTimeout
+	}
 	cfg, err := connConfig(url, "txreel", true)
 	if err != nil {
 		return err
@@ -151,6 +155,10 @@ func CreateSlot(ctx context.Context, url, name string, lockTimeout int) error {
 // DropSlot drops a slot that nobody reads.
 func DropSlot(ctx context.Context, conn *pgx.Conn, name string) error {
 	_, err := conn.Exec(ctx, `select pg_catalog.pg_drop_replication_slot($1)`, name)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "55006" { // object_in_use
+		return fmt.Errorf("%w: slot %q cannot be dropped while it is read (%s): stop the other capture", capture.ErrOtherCapture, name, pgErr.Message)
+	}
 	return wrapSQL("drop slot "+name, err)
 }
 

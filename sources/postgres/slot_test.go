@@ -67,7 +67,7 @@ func testSlotCreation(t *testing.T, pg *dbtest.Postgres) {
 		t.Errorf("%s slots left", n)
 	}
 	s.exec("rollback prepared 'forgotten'")
-	if err := CreateSlot(t.Context(), s.url(), "creation2", 10_000); err != nil {
+	if err := CreateSlot(t.Context(), s.url(), "creation2", 0); err != nil {
 		t.Error(err)
 	}
 	if err := CreateSlot(t.Context(), s.url(), "creation2", 10_000); err == nil || !strings.Contains(err.Error(), "exists already") {
@@ -83,6 +83,11 @@ func testSlotCreation(t *testing.T, pg *dbtest.Postgres) {
 	if predates, err := SlotPredates(t.Context(), conn, "creation2", "txreel"); err != nil || !predates {
 		t.Errorf("predates %v, %v", predates, err)
 	}
+	src := s.open("")
+	if err := DropSlot(t.Context(), conn, s.db); !errors.Is(err, capture.ErrOtherCapture) {
+		t.Errorf("dropped while it is read: %v", err)
+	}
+	src.Close()
 	if err := DropSlot(t.Context(), conn, "creation2"); err != nil {
 		t.Error(err)
 	}
