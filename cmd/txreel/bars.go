@@ -9,8 +9,9 @@ import (
 )
 
 // bars shows progress on a terminal, and nothing elsewhere. It may be used
-// concurrently.
+// concurrently. What is written to it appears above the bars.
 type bars struct {
+	out      io.Writer
 	mu       sync.Mutex
 	progress *mpb.Progress // nil when nobody watches
 	byName   map[string]*bar
@@ -22,16 +23,25 @@ type bar struct {
 }
 
 func newBars(w io.Writer, quiet bool) *bars {
-	b := &bars{byName: make(map[string]*bar)}
+	b := &bars{out: w, byName: make(map[string]*bar)}
 	if !quiet && isTerminal(w) {
 		b.progress = mpb.New(mpb.WithOutput(w), mpb.WithWidth(48))
 	}
 	return b
 }
 
-// set moves the bar of that name, making it when it is new.
-func (b *bars) set(name string, done, total int64, detail string) {
+// Write implements io.Writer.
+func (b *bars) Write(p []byte) (int, error) {
 	if b.progress == nil {
+		return b.out.Write(p)
+	}
+	return b.progress.Write(p)
+}
+
+// set moves the bar of that name, making it when it is new and there is something
+// to show.
+func (b *bars) set(name string, done, total int64, detail string) {
+	if b.progress == nil || done <= 0 && total <= 0 {
 		return
 	}
 	b.mu.Lock()

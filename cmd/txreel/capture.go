@@ -45,7 +45,7 @@ const reconnectWait = 90 * time.Second
 
 // Run implements the command.
 func (c *captureCmd) Run(a *app) error {
-	log := newLogger(a.stderr, c.LogFormat)
+	log := newLogger(a.stderr, c.LogFormat, isTerminal(a.stderr))
 	status := &capture.Status{}
 	monitor, err := startMetrics(c.Metrics, status)
 	if err != nil {
@@ -360,10 +360,11 @@ func (f baseFlags) options(source, publication, spillDir string) postgres.BaseOp
 	}
 }
 
-// newLogger writes JSON lines for machines and short lines for people.
-func newLogger(w io.Writer, format string) zerolog.Logger {
-	if format == "text" || format == "auto" && isTerminal(w) {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.RFC3339, NoColor: !isTerminal(w)}
+// newLogger writes JSON lines for machines and short lines for people; watched says
+// that a person watches.
+func newLogger(w io.Writer, format string, watched bool) zerolog.Logger {
+	if format == "text" || format == "auto" && watched {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.RFC3339, NoColor: !watched}
 	}
 	return zerolog.New(w).With().Timestamp().Logger()
 }

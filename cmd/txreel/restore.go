@@ -101,7 +101,7 @@ func (c *restoreCmd) Run(a *app) error {
 	}
 	bars := newBars(a.stderr, c.JSON)
 	report, err := restore.Run(a.ctx, ar, plan, target, restore.Options{
-		Log: newLogger(a.stderr, c.LogFormat), Jobs: c.Jobs, Force: c.Force, SpillDir: c.SpillDir,
+		Log: newLogger(bars, c.LogFormat, isTerminal(a.stderr)), Jobs: c.Jobs, Force: c.Force, SpillDir: c.SpillDir,
 		Progress: func(phase restore.Phase, done, total int64, unit string) {
 			bars.set(string(phase), done, total, fmt.Sprintf("%s of %s %s", humanize.Comma(done), humanize.Comma(total), unit))
 		},
