@@ -18,8 +18,12 @@ const (
 	// catalogInterval is how often the source's table definitions are compared
 	// with the last base's.
 	catalogInterval = 30 * time.Second
-	// baseRetry is how long the keeper waits after a base that failed.
+	// baseRetry is how long the keeper waits at least after a base that failed.
 	baseRetry = 15 * time.Second
+	// baseRest is how many times as long as it was read the source is then left
+	// alone: an application that makes and drops tables all day must not have its
+	// database read all day.
+	baseRest = 3
 )
 
 // baseKeeper sees to it that the end of the record can be restored: it takes a base
@@ -31,6 +35,7 @@ type baseKeeper struct {
 	log     zerolog.Logger
 	wake    chan struct{}
 	beat    chan struct{} // asks the capture for a heartbeat
+	rest    time.Time     // no base begins before that; of run's goroutine
 
 	mu       sync.Mutex
 	base     change.Seq        // the last base holds transactions up to here
@@ -101,11 +106,13 @@ func (k *baseKeeper) hurry() {
 // on meanwhile, since what is not recorded is lost and a base is not.
 func (k *baseKeeper) run(ctx context.Context) {
 	for {
-		pause := catalogInterval
+		pause, wake := catalogInterval, k.wake
 		reason, err := k.due(ctx)
 		if err == nil && reason != "" {
-			err = k.take(ctx, reason)
-			if err == nil {
+			if left := time.Until(k.rest); left > 0 {
+				k.log.Warn().Str("reason", reason).Time("until", k.rest).Msg("base put off, so that the source is not read all the time; points since the change are not restorable until it is taken")
+				pause, wake = left, nil
+			} else if err = k.take(ctx, reason); err == nil {
 				continue // the definitions may have changed while it was taken
 			}
 		}
@@ -114,15 +121,20 @@ func (k *baseKeeper) run(ctx context.Context) {
 		}
 		if err != nil {
 			k.log.Warn().Err(err).Msg("base not taken; points since the last one may not be restorable until it is")
-			pause = baseRetry
+			pause = max(baseRetry, time.Until(k.rest))
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-k.wake:
+		case <-wake:
 		case <-time.After(pause):
 		}
 	}
+}
+
+// restAfter leaves the source alone after it was read from started to ended.
+func (k *baseKeeper) restAfter(started, ended time.Time) {
+	k.rest = ended.Add(baseRest * ended.Sub(started))
 }
 
 // due returns why a base must be taken, or "".
@@ -154,6 +166,11 @@ func (k *baseKeeper) adopt(ctx context.Context, b *archive.Base) error {
 	k.mu.Lock()
 	k.base, k.versions, k.changed = b.Seq, b.Versions(), ""
 	k.mu.Unlock()
+	started, err1 := time.Parse(time.RFC3339, b.Started)
+	ended, err2 := time.Parse(time.RFC3339, b.Finished)
+	if err1 == nil && err2 == nil { // from the archive, so that a restart knows it too
+		k.restAfter(started, ended)
+	}
 	for x, err := range k.archive.Segments(ctx, k.epoch, b.Seq+1) {
 		if err != nil {
 			k.mu.Lock()
@@ -202,6 +219,7 @@ func (k *baseKeeper) take(ctx context.Context, reason string) error {
 	opts := k.opts
 	opts.Reason = reason
 	b, err := postgres.TakeBase(ctx, k.archive, k.epoch, opts)
+	k.restAfter(started, time.Now())
 	if err != nil {
 		return fmt.Errorf("base: %w", err)
 	}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"txreel/archive"
+	"txreel/change"
+	"txreel/internal/dbtest"
+	"txreel/segment"
+	"txreel/sink/dir"
+	"txreel/sources/postgres"
+)
+
+// TestKeeperCompares shows the keeper segments with tables the last base knows, does
+// not know, or knows with another definition.
+func TestKeeperCompares(t *testing.T) {
+	same, changed, fresh := change.Table{Schema: "s", Name: "a", Version: 1}, change.Table{Schema: "s", Name: "a", Version: 2}, change.Table{Schema: "s", Name: "new", Version: 9}
+	index := func(first change.Seq, tables ...change.Table) *segment.Index {
+		x := &segment.Index{Tables: tables}
+		for i := range tables {
+			x.Txns = append(x.Txns, segment.Entry{Txn: change.Txn{Seq: first + change.Seq(i), Tables: []change.TableCount{{Table: &x.Tables[i]}}}})
+		}
+		return x
+	}
+	for _, c := range []struct {
+		name  string
+		index *segment.Index
+		want  string
+	}{
+		{"known", index(11, same, same), ""},
+		{"changed", index(11, same, changed), "s.a"},
+		{"created", index(11, fresh), "s.new"},
+		{"changed before the base", index(9, changed, same), ""},
+		{"changed in the base's last transaction and then back", index(10, changed, same), ""},
+		{"changed right behind the base", index(10, same, changed), "s.a"},
+	} {
+		k := &baseKeeper{base: 10, versions: map[string]uint64{"s.a": 1}}
+		if k.compare(c.index); k.changed != c.want {
+			t.Errorf("%s: %q, want %q", c.name, k.changed, c.want)
+		}
+	}
+}
+
+// TestKeeperRests gives a source that was just read for an hour the rest it is due,
+// also when another process did the reading.
+func TestKeeperRests(t *testing.T) {
+	pg := dbtest.PG(t)
+	store, err := dir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	a, err := archive.Init(ctx, store, archive.Identity{Engine: "postgres", System: "1", Database: "postgres"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoch, err := a.StartEpoch(ctx, nil, archive.CauseFirst, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, err := archive.NewBase(epoch.Number, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	base.Started = time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
+	if err := a.CommitBase(ctx, base); err != nil {
+		t.Fatal(err)
+	}
+	pg.MustExec(t, "postgres", "create table made_since (id int primary key)")
+
+	var log lockedBuffer
+	k := newBaseKeeper(a, epoch.Number, postgres.BaseOptions{URL: pg.URL("postgres")}, zerolog.New(&log))
+	done := make(chan struct{})
+	go func() { defer close(done); k.run(ctx) }()
+	for !strings.Contains(log.String(), "base put off") {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("the keeper says nothing")
+		case <-time.After(10 * time.Millisecond):
+		}
+		if strings.Contains(log.String(), "base started") {
+			t.Fatalf("the keeper read the source again at once:\n%s", log.String())
+		}
+	}
+	cancel()
+	<-done
+	if left := time.Until(k.rest); left < 2*time.Hour || left > 4*time.Hour {
+		t.Errorf("after an hour of reading it rests for %s", left)
+	}
+	if !bytes.Contains([]byte(log.String()), []byte("made_since was created")) {
+		t.Errorf("it does not say why: %s", log.String())
+	}
+}
