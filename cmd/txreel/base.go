@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"txreel/archive"
+	"txreel/capture"
 	"txreel/sources/postgres"
 )
 
@@ -28,19 +30,9 @@ func (c *baseCmd) Run(a *app) error {
 		return err
 	}
 	defer release()
-	id, err := postgres.Identify(a.ctx, c.Source)
+	epoch, err := liveEpoch(a.ctx, ar, c.Source)
 	if err != nil {
 		return err
-	}
-	if ar.Identity.System != id.System || ar.Identity.Database != id.Database {
-		return fmt.Errorf("%w: %s holds system %s database %q, the source is system %s database %q", archive.ErrOtherDatabase, ar.Store, ar.Identity.System, ar.Identity.Database, id.System, id.Database)
-	}
-	epochs, err := ar.Epochs(a.ctx)
-	if err != nil {
-		return err
-	}
-	if len(epochs) == 0 {
-		return errors.New("the archive has no epoch yet: start `txreel capture` first; it takes the first base by itself")
 	}
 	opts := c.options(c.Source, c.Publication, c.SpillDir)
 	opts.Reason = c.Reason
@@ -49,7 +41,7 @@ func (c *baseCmd) Run(a *app) error {
 		bars.set("base", p.Pages, p.TotalPages, fmt.Sprintf("%s rows, %s", humanize.Comma(p.Rows), humanize.IBytes(uint64(p.Bytes))))
 	}
 	started := time.Now()
-	b, err := postgres.TakeBase(a.ctx, ar, epochs[len(epochs)-1].Number, opts)
+	b, err := postgres.TakeBase(a.ctx, ar, epoch, opts)
 	bars.close()
 	if err != nil {
 		return err
@@ -66,4 +58,30 @@ func (c *baseCmd) Run(a *app) error {
 	l := baseLine(b)
 	_, err = fmt.Fprintf(a.stdout, "base %s after %s: %d tables, %s rows, %s, in %s\n", l.ID, l.Seq, l.Tables, humanize.Comma(l.Rows), humanize.IBytes(uint64(l.Bytes)), time.Since(started).Round(time.Millisecond))
 	return err
+}
+
+// liveEpoch returns the epoch that a capture of the source is writing now, for
+// commands that add to the record of a live database.
+func liveEpoch(ctx context.Context, ar *archive.Archive, source string) (uint64, error) {
+	id, err := postgres.Identify(ctx, source)
+	if err != nil {
+		return 0, err
+	}
+	if ar.Identity.System != id.System || ar.Identity.Database != id.Database {
+		return 0, fmt.Errorf("%w: %s holds system %s database %q, the source is system %s database %q",
+			archive.ErrOtherDatabase, ar.Store, ar.Identity.System, ar.Identity.Database, id.System, id.Database)
+	}
+	epochs, err := ar.Epochs(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if len(epochs) == 0 {
+		return 0, errors.New("the archive has no epoch yet: start `txreel capture` first; it takes the first base by itself")
+	}
+	last := epochs[len(epochs)-1].Number
+	gap, err := ar.Gap(ctx, last)
+	if err == nil && gap != nil {
+		err = fmt.Errorf("%w: epoch %d ends in one and nothing is being recorded: run capture with --new-epoch first", capture.ErrGap, last)
+	}
+	return last, err
 }

@@ -42,21 +42,11 @@ func (c *markCmd) Run(a *app) error {
 }
 
 func (c *markCmd) mark(ctx context.Context, ar *archive.Archive) (archive.Mark, error) {
-	id, err := postgres.Identify(ctx, c.Source)
+	epoch, err := liveEpoch(ctx, ar, c.Source)
 	if err != nil {
 		return archive.Mark{}, err
 	}
-	if ar.Identity.System != id.System || ar.Identity.Database != id.Database {
-		return archive.Mark{}, fmt.Errorf("%w: %s holds system %s database %q, the source is system %s database %q", archive.ErrOtherDatabase, ar.Store, ar.Identity.System, ar.Identity.Database, id.System, id.Database)
-	}
-	epochs, err := ar.Epochs(ctx)
-	if err != nil {
-		return archive.Mark{}, err
-	}
-	if len(epochs) == 0 {
-		return archive.Mark{}, errors.New("the archive has no epoch yet: start `txreel capture` first")
-	}
-	m := archive.Mark{Name: c.Name, Epoch: epochs[len(epochs)-1].Number}
+	m := archive.Mark{Name: c.Name, Epoch: epoch}
 	if _, err := ar.Mark(ctx, m.Epoch, m.Name); err == nil {
 		return m, fmt.Errorf("mark %q exists already in epoch %d: marks never move; choose another name", m.Name, m.Epoch)
 	} else if !errors.Is(err, fs.ErrNotExist) {

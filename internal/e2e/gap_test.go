@@ -86,6 +86,12 @@ func TestGap(t *testing.T) {
 			}
 			again.sentence(t, "gap in the record", c.says)
 
+			for _, args := range [][]string{{"base"}, {"mark", "inside"}} { // nobody would ever record what they wait for
+				if r := s.run(args...); r.code != 3 {
+					t.Errorf("%s inside the gap: exit code %d, want 3:\n%s", args[0], r.code, r.stderr)
+				}
+			}
+
 			if contains(r.stderr, "setup --remove") && !c.lazy { // do as the sentence says
 				s.must("setup", "--remove")
 				s.must("setup", "--apply")

@@ -11,8 +11,9 @@ import (
 	"txreel/sources/postgres/lsn"
 )
 
-// readHealth asks how much log the slot holds back, and how much it may.
-func readHealth(ctx context.Context, conn *pgx.Conn, slot string) (*Health, error) {
+// ReadHealth asks the server how much log the slot holds back, and how much it
+// may. It fails when the slot does not exist.
+func ReadHealth(ctx context.Context, conn *pgx.Conn, slot string) (*Health, error) {
 	h := &Health{At: time.Now()}
 	err := conn.QueryRow(ctx, `
 		select coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), s.restart_lsn), 0)::bigint,
@@ -51,10 +52,4 @@ func readFence(ctx context.Context, conn *pgx.Conn) (*fence, error) {
 		f.at -= f.at % page
 	}
 	return f, err
-}
-
-// ReadHealth asks the server how much log the slot holds back, and how much it
-// may. It fails when the slot does not exist.
-func ReadHealth(ctx context.Context, conn *pgx.Conn, slot string) (*Health, error) {
-	return readHealth(ctx, conn, slot)
 }

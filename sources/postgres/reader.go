@@ -229,5 +229,5 @@ func (s *Source) look(ctx context.Context) (*Health, error) {
 		return nil, err
 	}
 	s.fence.Store(f)
-	return readHealth(ctx, s.control, s.opts.Slot)
+	return ReadHealth(ctx, s.control, s.opts.Slot)
 }
