@@ -83,9 +83,15 @@ type Txn struct {
 	XID        string   // the source's own id: a 64-bit transaction id, a GTID; "" for heartbeats
 	Position   Position // where the source's log continues after the commit
 	CommitTime Time
-	Messages   uint64 // source messages stored for it
-	Bytes      uint64 // their size before compression
-	Tables     []TableCount
+	// Received is when capture had the whole of it, by capture's own clock; zero
+	// where that was not recorded.
+	Received Time
+	// Note says in a few words what the counts of Tables do not show, such as the
+	// beginning of a DDL statement. Passwords are redacted from it.
+	Note     string
+	Messages uint64 // source messages stored for it
+	Bytes    uint64 // their size before compression
+	Tables   []TableCount
 }
 
 // Rows returns the number of rows the transaction inserted, updated or deleted.
@@ -133,6 +139,9 @@ const (
 	OpDelete
 	OpTruncate
 	OpMessage // a message written into the log by an application or by txreel
+	// OpStatement is a statement that the log holds as text: DDL, or changes that the
+	// source logged as the statement that made them.
+	OpStatement
 )
 
 // String returns the operation's name in lower case.
@@ -148,6 +157,8 @@ func (o Op) String() string {
 		return "truncate"
 	case OpMessage:
 		return "message"
+	case OpStatement:
+		return "statement"
 	}
 	return fmt.Sprintf("op %d", uint8(o))
 }
@@ -185,7 +196,12 @@ type Message struct {
 	XID        string
 	Position   Position
 	CommitTime Time
+	Received   Time   // KindCommit: see Txn
+	Note       string // KindCommit: see Txn; at most MaxNote bytes
 }
+
+// MaxNote bounds Txn.Note, in bytes.
+const MaxNote = 256
 
 // Touch counts rows of one table changed by one message.
 type Touch struct {

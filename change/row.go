@@ -77,7 +77,9 @@ type Event struct {
 	Cascade         bool
 	RestartIdentity bool
 
-	// OpMessage only.
-	Prefix  string
+	// OpMessage: its prefix; "query" for the statement that MySQL's log gives beside the
+	// rows it changed. OpStatement: the default database it ran in.
+	Prefix string
+	// OpMessage: its content. OpStatement: its text.
 	Content []byte
 }
