@@ -14,15 +14,20 @@
 //     (gap_before, gap_after; null when there is none), and what the record does not cover.
 //   - change: archive, epoch, seq, xid, position, commit_time, ordinal and op, then by op:
 //     schema and table with key, before, after and evidence (insert, update, delete), with
-//     cascade and restart_identity (truncate; a line per table), or prefix and content
-//     (message). (epoch, seq, ordinal) names a change for ever: filters leave
-//     lines out and renumber none.
+//     cascade and restart_identity (truncate; a line per table), prefix and content
+//     (message), or database and statement (statement: DDL, or changes that the source
+//     logged as the statement that made them). (epoch, seq, ordinal) names a change for
+//     ever: filters leave lines out and renumber none.
 //   - undecoded: a message the decoder refused, verbatim in base64 (raw), with the error.
-//     Filters never hide it. Without a seq it is a definition that belongs to no transaction.
+//     Changes that it had yielded before stand in lines of their own. A message above 256 MiB
+//     is not decoded but written piece by piece, as it was stored. Filters never hide such a
+//     line. Without a seq it is a definition that belongs to no transaction.
 //   - transaction, on request: one of which no line was written. changes counts those
 //     that filters left out.
 //   - trailer, the last: what was read and written, and the hash of the last segment, which
-//     stands for all of the epoch up to there. An export without a trailer is not complete.
+//     stands for all of the epoch up to there. skipped counts the changes that filters left
+//     out, skipped_statements those of them that were statements: a filter on tables leaves
+//     out every one, whichever tables it changed. An export without a trailer is not complete.
 //
 // A value is null for SQL NULL, else a string with the server's own text: numbers,
 // too, since JSON's would lose digits. Text that is not valid UTF-8 is
@@ -47,11 +52,16 @@ import (
 // record in order, definitions included, because what a message means may depend on
 // those before it.
 type Decoder interface {
-	// Decode reads raw into ev and reports whether it is a change: messages that
-	// only frame or define are not. The event may alias raw and memory of the Decoder; it
-	// is valid until the next call. After an error the Decoder must be able to go
-	// on with the next message.
-	Decode(raw []byte, ev *change.Event) (bool, error)
+	// Size returns the bytes of the message that begins with raw: more than len(raw)
+	// when it goes on in the messages that follow.
+	Size(raw []byte) int64
+	// Decode takes the next whole message. It and what Next yields may alias raw. After
+	// an error the Decoder must be able to go on with the next message.
+	Decode(raw []byte) error
+	// Next fills ev with the next change of that message and reports whether there was
+	// one: messages that only frame or define have none. What ev points to is valid until
+	// the next call. After an error the rest of the message is given up.
+	Next(ev *change.Event) (bool, error)
 }
 
 // ErrGap is wrapped when what was asked for reaches over the end of an epoch, where

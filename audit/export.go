@@ -27,10 +27,13 @@ type ExportOptions struct {
 	// end, where transactions may be missing.
 	AllowGap bool
 
-	Tables []string    // patterns as in Query; messages have no table and are then left out
+	Tables []string    // patterns as in Query; messages and statements have no table and are then left out
 	Ops    []change.Op // empty: all
 	Types  bool        // write the types of the columns with every row
 	Empty  bool        // write a line for each transaction of which no change is written
+
+	// maxMessage bounds the messages that are put together to be decoded.
+	maxMessage int64
 
 	SpillDir string // where huge segments wait to be read; "": the system's temporary folder
 	// Progress, if set, is called after each transaction with its Seq and the range's
@@ -41,8 +44,9 @@ type ExportOptions struct {
 // Export writes the changes of a run of transactions of one epoch to w as lines of
 // JSON: a header, a line per change in commit order, and a trailer. The trailer is
 // written last and only when every transaction of the range has been read and
-// checked: an export without it is not complete. Memory does not grow with the size of a
-// transaction. A message that dec cannot decode is written raw and counted.
+// checked: an export without it is not complete. Memory grows with the largest message, up to
+// maxMessage, and not with the size of a transaction. A message that dec cannot decode
+// is written raw and counted.
 func Export(ctx context.Context, a *archive.Archive, dec Decoder, opts ExportOptions, w io.Writer) (*Summary, error) {
 	tables, err := parsePatterns(opts.Tables)
 	if err != nil {
@@ -52,16 +56,19 @@ func Export(ctx context.Context, a *archive.Archive, dec Decoder, opts ExportOpt
 	if err != nil {
 		return nil, err
 	}
+	if opts.maxMessage == 0 {
+		opts.maxMessage = maxMessage
+	}
 	e := exporter{
 		opts: opts, dec: dec, lines: lines{out: w}, tables: tables,
 		known: make(map[*change.Relation]*table),
 		sum:   Summary{Record: "trailer", Complete: true, Archive: head.Archive, Epoch: head.Epoch, From: head.From, To: head.To},
 	}
-	for op := change.OpInsert; op <= change.OpMessage; op++ {
-		e.ops[op] = len(opts.Ops) == 0 && (op != change.OpMessage || len(tables) == 0)
+	for op := change.OpInsert; op <= change.OpStatement; op++ {
+		e.ops[op] = len(opts.Ops) == 0 && (op < change.OpMessage || len(tables) == 0)
 	}
 	for _, op := range opts.Ops {
-		if op < change.OpInsert || op > change.OpMessage {
+		if op < change.OpInsert || op > change.OpStatement {
 			return nil, fmt.Errorf("export of operation %q: there is none of that name", op)
 		}
 		e.ops[op] = true
@@ -92,12 +99,13 @@ type exporter struct {
 	dec    Decoder
 	lines  lines
 	tables patterns
-	ops    [change.OpMessage + 1]bool
+	ops    [change.OpStatement + 1]bool
 	known  map[*change.Relation]*table
 	last   *table // the one met last, to spare a look-up
 	sum    Summary
 
 	ev      change.Event
+	parts   assembly
 	archive []byte // `,"archive":…,"epoch":…`
 	txn     []byte // what lines of the open transaction begin with, behind the kind of line
 	ordinal uint64 // of the last change in the open transaction
@@ -147,6 +155,9 @@ func (e *exporter) read(ctx context.Context, a *archive.Archive, head *header) e
 		case segment.Message:
 			err = e.message(rec.Raw)
 		case segment.Commit:
+			if err := e.unfinished(); err != nil {
+				return err
+			}
 			if txn.Seq != next || txn.XID != rec.XID || txn.Position != rec.Position || txn.CommitTime != rec.CommitTime {
 				return fmt.Errorf("%w: transaction %s of epoch %d is not the one its segment's index describes", archive.ErrCorrupt, next, head.Epoch)
 			}
@@ -209,7 +220,7 @@ func (e *exporter) commit(t *change.Txn, last change.Seq) error {
 
 // definition shows the decoder a message outside any transaction.
 func (e *exporter) definition(raw []byte) error {
-	if _, err := e.dec.Decode(raw, &e.ev); err != nil {
+	if err := e.dec.Decode(raw); err != nil {
 		e.sum.Undecoded++
 		e.lines.raw(`{"record":"undecoded"`)
 		e.lines.bytes(e.archive)
@@ -218,21 +229,39 @@ func (e *exporter) definition(raw []byte) error {
 	return nil
 }
 
-func (e *exporter) message(raw []byte) error {
-	is, err := e.dec.Decode(raw, &e.ev)
-	switch {
-	case err != nil:
-		e.ordinal++
-		e.written++
-		e.sum.Undecoded++
-		e.lines.raw(`{"record":"undecoded"`)
-		e.lines.bytes(e.txn)
-		e.lines.raw(`,"ordinal":`)
-		e.lines.uint(e.ordinal)
-		return e.undecoded(raw, err)
-	case !is:
-		return nil
+// whole writes the changes of a whole message.
+func (e *exporter) whole(raw []byte) error {
+	if err := e.dec.Decode(raw); err != nil {
+		return e.refused(raw, err)
 	}
+	for {
+		is, err := e.dec.Next(&e.ev)
+		switch {
+		case err != nil:
+			return e.refused(raw, err)
+		case !is:
+			return nil
+		}
+		if err := e.event(); err != nil {
+			return err
+		}
+	}
+}
+
+// refused writes a message of the open transaction raw.
+func (e *exporter) refused(raw []byte, err error) error {
+	e.ordinal++
+	e.written++
+	e.sum.Undecoded++
+	e.lines.raw(`{"record":"undecoded"`)
+	e.lines.bytes(e.txn)
+	e.lines.raw(`,"ordinal":`)
+	e.lines.uint(e.ordinal)
+	return e.undecoded(raw, err)
+}
+
+// event writes the change in e.ev.
+func (e *exporter) event() error {
 	switch e.ev.Op {
 	case change.OpInsert, change.OpUpdate, change.OpDelete:
 		t := e.table(e.ev.Relation)
@@ -249,6 +278,15 @@ func (e *exporter) message(raw []byte) error {
 		e.lines.raw(`,"prefix":`)
 		e.lines.text([]byte(e.ev.Prefix))
 		e.lines.raw(`,"content":`)
+		e.lines.text(e.ev.Content)
+	case change.OpStatement:
+		if !e.change(change.OpStatement, nil) {
+			e.sum.SkippedStatements++
+			return nil
+		}
+		e.lines.raw(`,"database":`)
+		e.lines.text([]byte(e.ev.Prefix))
+		e.lines.raw(`,"statement":`)
 		e.lines.text(e.ev.Content)
 	}
 	e.lines.raw("}")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,16 +19,47 @@ import (
 )
 
 // script is a Decoder of made-up messages: each stands for the event under its
-// text. "frame" is none, anything unknown an error.
-type script map[string]change.Event
+// text, or for those under its texts between semicolons. "frame" is none, anything unknown
+// an error. "120:insert" begins a message of 120 bytes.
+type script struct {
+	events map[string]change.Event
+	left   []string // texts that Next has not come to
+}
 
-func (s script) Decode(raw []byte, ev *change.Event) (bool, error) {
-	e, ok := s[string(raw)]
-	if !ok && string(raw) != "frame" {
-		return false, errors.New(`no "such" message`)
+func (s *script) Size(raw []byte) int64 {
+	size, _, _ := strings.Cut(string(raw), ":")
+	n, err := strconv.ParseInt(size, 10, 64)
+	if err != nil {
+		return int64(len(raw))
+	}
+	return n
+}
+
+func (s *script) Decode(raw []byte) error {
+	text := string(raw)
+	if _, rest, ok := strings.Cut(text, ":"); ok {
+		text = rest
+	}
+	s.left = strings.Split(text, ";")
+	if s.left[0] == "frame" {
+		s.left = nil
+	} else if _, ok := s.events[s.left[0]]; !ok {
+		s.left = nil
+		return errors.New(`no "such" message`)
+	}
+	return nil
+}
+
+func (s *script) Next(ev *change.Event) (bool, error) {
+	if len(s.left) == 0 {
+		return false, nil
+	}
+	e, ok := s.events[s.left[0]]
+	if s.left = s.left[1:]; !ok {
+		return false, errors.New(`no "such" row`)
 	}
 	*ev = e
-	return ok, nil
+	return true, nil
 }
 
 func text(s string) change.Value { return change.Value{State: change.Text, Bytes: []byte(s)} }
@@ -39,14 +71,14 @@ var (
 )
 
 // events is one of everything a log can show.
-func events() script {
+func events() *script {
 	orders := &change.Relation{Schema: "public", Name: "orders", Columns: []change.Column{
 		{Name: "id", Type: "int8", Key: true}, {Name: "note", Type: "text"}, {Name: `doc "x"`, Type: "app.json"},
 	}}
 	full := &change.Relation{Schema: "public", Name: "full", Columns: []change.Column{{Name: "a", Type: "text", Key: true}, {Name: "b", Type: "text", Key: true}}}
 	empty := &change.Relation{Schema: "s", Name: "empty\xff"}
 	values := func(v ...change.Value) []change.Value { return append([]change.Value{}, v...) }
-	return script{
+	return &script{events: map[string]change.Event{
 		"insert":      {Op: change.OpInsert, Relation: orders, New: values(text("18446744073709551615"), null, text(""))},
 		"bytes":       {Op: change.OpInsert, Relation: orders, New: values(text("1"), text("\xff\x00"), change.Value{State: change.Binary, Bytes: []byte{1, 2}})},
 		"update":      {Op: change.OpUpdate, Relation: orders, New: values(text("1"), text("tab\t"), unchanged)},
@@ -59,7 +91,9 @@ func events() script {
 		"truncate":    {Op: change.OpTruncate, Relations: []*change.Relation{orders, full}, Cascade: true},
 		"message":     {Op: change.OpMessage, Prefix: "app", Content: []byte("who=\"me\"")},
 		"raw message": {Op: change.OpMessage, Prefix: "app", Content: []byte{0xff, 0}},
-	}
+		"statement":   {Op: change.OpStatement, Prefix: "shop", Content: []byte("alter table t\nadd c int")},
+		"latin1":      {Op: change.OpStatement, Content: []byte("drop table \xe9")},
+	}}
 }
 
 func data(raws ...string) (list []change.Message) {
@@ -87,13 +121,18 @@ var wantLines = []string{
 	prefix + `13,"op":"message","prefix":"app","content":{"base64":"/wA="}}`,
 	strings.Replace(prefix, "change", "undecoded", 1) + `14,"error":"no \"such\" message","raw":"bm9uc2Vuc2U="}`,
 	prefix + `15,"op":"delete","schema":"public","table":"orders","key":{"id":"1"},"before":{"id":"1"},"not_logged":["note","doc \"x\""],"evidence":{"before":"key only"}}`,
+	prefix + `16,"op":"statement","database":"shop","statement":"alter table t\nadd c int"}`,
+	prefix + `17,"op":"statement","database":"","statement":{"base64":"ZHJvcCB0YWJsZSDp"}}`,
+	prefix + `18,"op":"update","schema":"public","table":"orders","key":{"id":"1"},"after":{"id":"1","note":"tab\t"},"unchanged":["doc \"x\""],"evidence":{"before":"not logged","after":"partly logged"}}`,
+	prefix + `19,"op":"insert","schema":"public","table":"orders","key":{"id":"18446744073709551615"},"after":{"id":"18446744073709551615","note":null,"doc \"x\"":""},"evidence":{"after":"logged"}}`,
+	strings.Replace(prefix, "change", "undecoded", 1) + `20,"error":"no \"such\" row","raw":"dXBkYXRlO2luc2VydDt1bmtub3duO2RlbGV0ZQ=="}`,
 }
 
 // everything is an archive whose first transaction has one of every change.
 func everything(t *testing.T) *recorder {
 	r := newRecorder(t, newMemory(), "postgres")
 	r.add(testTxn{xid: "742", position: "0/1", at: moment(1.5), messages: data("frame", "insert", "bytes", "update", "update key", "update full", "update part",
-		"delete", "delete full", "empty", "truncate", "message", "raw message", "nonsense", "delete", "frame")})
+		"delete", "delete full", "empty", "truncate", "message", "raw message", "nonsense", "delete", "frame", "statement;latin1", "update;insert;unknown;delete")})
 	return r
 }
 
@@ -143,7 +182,7 @@ func TestExportLines(t *testing.T) {
 	}
 	tail, err := r.a.Tail(t.Context(), 1)
 	r.check(err)
-	if *sum.FirstSeq != 1 || *sum.LastSeq != 3 || sum.Transactions != 2 || sum.Heartbeats != 1 || sum.Changes != 14 || sum.Undecoded != 1 || sum.Skipped != 0 ||
+	if *sum.FirstSeq != 1 || *sum.LastSeq != 3 || sum.Transactions != 2 || sum.Heartbeats != 1 || sum.Changes != 18 || sum.Undecoded != 2 || sum.Skipped != 0 ||
 		*sum.LastHash != tail.Hash || sum.LastSegment != archive.SegmentKey(1, 1) || sum.LastPosition != "0/3" || sum.GapAfter != nil || sum.GapBefore != nil {
 		t.Errorf("trailer %+v", sum)
 	}
@@ -167,11 +206,14 @@ func TestExportFilters(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		opts audit.ExportOptions
-		want []int // numbers of lines
+		want []int  // numbers of lines
+		left uint64 // statements left out
 	}{
-		{"table", audit.ExportOptions{Tables: []string{"public.full"}}, []int{5, 8, 11, 14}},
-		{"ops", audit.ExportOptions{Ops: []change.Op{change.OpDelete, change.OpMessage}}, []int{7, 8, 12, 13, 14, 15}},
-		{"both", audit.ExportOptions{Tables: []string{"f*"}, Ops: []change.Op{change.OpTruncate, change.OpMessage}}, []int{11, 12, 13, 14}},
+		{"table", audit.ExportOptions{Tables: []string{"public.full"}}, []int{5, 8, 11, 14, 20}, 2},
+		{"ops", audit.ExportOptions{Ops: []change.Op{change.OpDelete, change.OpMessage}}, []int{7, 8, 12, 13, 14, 15, 20}, 2},
+		{"both", audit.ExportOptions{Tables: []string{"f*"}, Ops: []change.Op{change.OpTruncate, change.OpMessage}}, []int{11, 12, 13, 14, 20}, 2},
+		{"statements", audit.ExportOptions{Ops: []change.Op{change.OpStatement}}, []int{14, 16, 17, 20}, 0},
+		{"statements beside a table", audit.ExportOptions{Tables: []string{"full"}, Ops: []change.Op{change.OpStatement, change.OpDelete}}, []int{8, 14, 16, 17, 20}, 0},
 	} {
 		_, got, sum := export(t, r.a, c.opts)
 		var want []string
@@ -181,7 +223,7 @@ func TestExportFilters(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: got\n%s\nwant\n%s", c.name, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
-		if sum.Changes+sum.Skipped+sum.Undecoded != uint64(len(wantLines)) {
+		if sum.Changes+sum.Skipped+sum.Undecoded != uint64(len(wantLines)) || sum.SkippedStatements != c.left {
 			t.Errorf("%s: the trailer does not account for every change: %+v", c.name, sum)
 		}
 	}
@@ -317,7 +359,7 @@ func TestExportTakesNoMemoryPerRow(t *testing.T) {
 		r.ship()
 		return r.a
 	}
-	dec := fixed(events()["update key"])
+	dec := &fixed{event: events().events["update key"]}
 	allocs := func(a *archive.Archive) float64 {
 		return testing.AllocsPerRun(5, func() {
 			if _, err := audit.Export(t.Context(), a, dec, audit.ExportOptions{}, io.Discard); err != nil {
@@ -332,9 +374,19 @@ func TestExportTakesNoMemoryPerRow(t *testing.T) {
 }
 
 // fixed decodes every message as the same event.
-type fixed change.Event
+type fixed struct {
+	event change.Event
+	ready bool
+}
 
-func (f fixed) Decode(_ []byte, ev *change.Event) (bool, error) {
-	*ev = change.Event(f)
+func (f *fixed) Size(raw []byte) int64 { return int64(len(raw)) }
+
+func (f *fixed) Decode([]byte) error { f.ready = true; return nil }
+
+func (f *fixed) Next(ev *change.Event) (bool, error) {
+	if !f.ready {
+		return false, nil
+	}
+	*ev, f.ready = f.event, false
 	return true, nil
 }

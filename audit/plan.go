@@ -58,9 +58,12 @@ type Summary struct {
 	LastCommitTime string          `json:"last_commit_time,omitempty"`
 	Transactions   uint64          `json:"transactions"` // all of the range, whatever the filters
 	Heartbeats     uint64          `json:"heartbeats"`
-	Changes        uint64          `json:"changes"`   // written
-	Skipped        uint64          `json:"skipped"`   // left out by the filters
-	Undecoded      uint64          `json:"undecoded"` // written raw
+	Changes        uint64          `json:"changes"` // written
+	Skipped        uint64          `json:"skipped"` // left out by the filters
+	// SkippedStatements are those of Skipped that were statements, which filters on
+	// tables leave out because nobody knows which tables they changed.
+	SkippedStatements uint64 `json:"skipped_statements,omitempty"`
+	Undecoded         uint64 `json:"undecoded"` // lines with what could not be decoded
 	// LastSegment and LastHash name the segment that holds LastSeq. Each segment
 	// repeats the hash of the one before, so the hash stands for all of the epoch up to there.
 	LastSegment string           `json:"last_segment,omitempty"`

@@ -29,7 +29,7 @@ type rangeFlags struct {
 	Since  string   `placeholder:"TIME" help:"Committed at or after, such as 2026-01-31T17:00:00Z or \"2 hours ago\"."`
 	Until  string   `placeholder:"TIME" help:"Committed at or before."`
 	Tables []string `name:"table" placeholder:"PATTERN" help:"Only what changed this table: schema.table or table, * stands for anything (repeatable)."`
-	Ops    []string `name:"op" enum:"insert,update,delete,truncate,message" placeholder:"OP" help:"Only insert, update, delete or truncate (repeatable)."`
+	Ops    []string `name:"op" enum:"insert,update,delete,truncate,message,statement" placeholder:"OP" help:"Only insert, update, delete or truncate; in an export also message or statement (repeatable)."`
 }
 
 // parsed is rangeFlags after parsing.
@@ -57,7 +57,7 @@ func (f *rangeFlags) parse() (r parsedRange, err error) {
 	moment(f.Since, &r.since)
 	moment(f.Until, &r.until)
 	for _, name := range f.Ops {
-		for _, op := range []change.Op{change.OpInsert, change.OpUpdate, change.OpDelete, change.OpTruncate, change.OpMessage} {
+		for _, op := range []change.Op{change.OpInsert, change.OpUpdate, change.OpDelete, change.OpTruncate, change.OpMessage, change.OpStatement} {
 			if op.String() == name {
 				r.ops = append(r.ops, op)
 			}

@@ -52,7 +52,7 @@ func readRecord(t *testing.T, a *archive.Archive, epoch uint64) []recordedTxn {
 		}
 		switch rec.Kind {
 		case segment.Definition:
-			if _, err := decoder.Decode(rec.Raw, new(change.Event)); err != nil {
+			if _, err := decoder.Event(rec.Raw, new(change.Event)); err != nil {
 				t.Fatal(err)
 			}
 		case segment.Begin:
@@ -84,7 +84,7 @@ func (r *recordedTxn) add(t *testing.T, decoder *pgoutput.Decoder, raw []byte) {
 	t.Helper()
 	r.raw = append(r.raw, append([]byte(nil), raw...))
 	var ev change.Event
-	is, err := decoder.Decode(raw, &ev)
+	is, err := decoder.Event(raw, &ev)
 	if err != nil {
 		t.Fatalf("transaction %s: %v", r.seq, err)
 	}

@@ -157,10 +157,10 @@ func (r *replay) apply(ctx context.Context, rec *segment.Record) error {
 		r.seq = rec.Seq
 		return r.start()
 	case segment.Definition:
-		_, err := r.decoder.Decode(rec.Raw, &r.event)
+		_, err := r.decoder.Event(rec.Raw, &r.event)
 		return err
 	case segment.Message:
-		isEvent, err := r.decoder.Decode(rec.Raw, &r.event)
+		isEvent, err := r.decoder.Event(rec.Raw, &r.event)
 		if err != nil {
 			return &restore.RecordError{Seq: r.seq, Err: err}
 		}

@@ -250,7 +250,7 @@ func replay(t *testing.T, a *archive.Archive, rows map[string]string, table stri
 		if rec.Kind != segment.Message && rec.Kind != segment.Definition {
 			continue
 		}
-		is, err := d.Decode(rec.Raw, &ev)
+		is, err := d.Event(rec.Raw, &ev)
 		if err != nil {
 			t.Fatal(err)
 		}

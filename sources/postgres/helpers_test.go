@@ -173,12 +173,12 @@ func anyTransaction(t *testing.T, src *Source) transaction {
 		}
 		for _, def := range m.Defs {
 			for _, raw := range def.Messages {
-				if _, err := d.Decode(raw, &ev); err != nil {
+				if _, err := d.Event(raw, &ev); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
-		if is, err := d.Decode(m.Raw, &ev); err != nil {
+		if is, err := d.Event(m.Raw, &ev); err != nil {
 			t.Fatal(err)
 		} else if is && len(ev.New) > 0 {
 			x.values = append(x.values, string(ev.New[0].Bytes))

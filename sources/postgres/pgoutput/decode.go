@@ -191,12 +191,33 @@ type Decoder struct {
 	old, new  []change.Value
 	many      []*change.Relation
 	ids       []uint32
+	event     change.Event // of the message that Decode took
+	pending   bool         // Next has not been asked for event
 }
 
-// Decode reads message m into ev and reports whether it is an event; messages
+// Size implements audit.Decoder: a message of pgoutput is stored in one piece.
+func (d *Decoder) Size(m []byte) int64 { return int64(len(m)) }
+
+// Decode implements audit.Decoder.
+func (d *Decoder) Decode(m []byte) (err error) {
+	d.pending, err = d.Event(m, &d.event)
+	d.pending = d.pending && err == nil
+	return err
+}
+
+// Next implements audit.Decoder: a message is one event, or none.
+func (d *Decoder) Next(ev *change.Event) (bool, error) {
+	if !d.pending {
+		return false, nil
+	}
+	*ev, d.pending = d.event, false
+	return true, nil
+}
+
+// Event reads message m into ev and reports whether it is an event; messages
 // that only frame or define are not. The event aliases m and memory of the Decoder,
 // and is valid until the next call.
-func (d *Decoder) Decode(m []byte, ev *change.Event) (bool, error) {
+func (d *Decoder) Event(m []byte, ev *change.Event) (bool, error) {
 	if len(m) == 0 {
 		return false, malformed("message", m)
 	}

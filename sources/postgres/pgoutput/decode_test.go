@@ -64,17 +64,17 @@ func TestDamagedMessages(t *testing.T) {
 	var d Decoder
 	var ev change.Event
 	for _, m := range recorded(t) {
-		if m[0] != TagBegin && m[0] != TagCommit { // Decode looks at their tag only
+		if m[0] != TagBegin && m[0] != TagCommit { // Event looks at their tag only
 			for n := range len(m) {
-				if _, err := d.Decode(bytes.Clone(m[:n:n]), &ev); !errors.Is(err, ErrMalformed) {
+				if _, err := d.Event(bytes.Clone(m[:n:n]), &ev); !errors.Is(err, ErrMalformed) {
 					t.Fatalf("%q cut to %d bytes: %v", m, n, err)
 				}
 			}
-			if _, err := d.Decode(append(bytes.Clone(m), 0), &ev); !errors.Is(err, ErrMalformed) {
+			if _, err := d.Event(append(bytes.Clone(m), 0), &ev); !errors.Is(err, ErrMalformed) {
 				t.Fatalf("%q and a byte more: %v", m, err)
 			}
 		}
-		if _, err := d.Decode(m, &ev); err != nil {
+		if _, err := d.Event(m, &ev); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -91,12 +91,12 @@ func TestDamagedMessages(t *testing.T) {
 		{"message with a length of -1", "M\x00\x00\x00\x00\x00\x00\x00\x00\x00p\x00\xff\xff\xff\xff", ErrMalformed},
 		{"relation with more columns than bytes", "R\x00\x00\x00\x01s\x00t\x00d\xff\xff", ErrMalformed},
 	} {
-		if _, err := d.Decode([]byte(c.in), &ev); !errors.Is(err, c.want) {
+		if _, err := d.Event([]byte(c.in), &ev); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
 	}
 	// The relation t has one column.
-	if _, err := d.Decode([]byte("R\x00\x00\x00\x07s\x00t\x00d\x00\x01\x01c\x00\x00\x00\x00\x17\xff\xff\xff\xff"), &ev); err != nil {
+	if _, err := d.Event([]byte("R\x00\x00\x00\x07s\x00t\x00d\x00\x01\x01c\x00\x00\x00\x00\x17\xff\xff\xff\xff"), &ev); err != nil {
 		t.Fatal(err)
 	}
 	const row = "\x00\x01t\x00\x00\x00\x011"
@@ -105,12 +105,12 @@ func TestDamagedMessages(t *testing.T) {
 		"U\x00\x00\x00\x07K" + row, "U\x00\x00\x00\x07X" + row, "I\x00\x00\x00\x07N\x00\x02nn", "I\x00\x00\x00\x07N\x00\x00", "I\x00\x00\x00\x07N\x00\x01x",
 		"I\x00\x00\x00\x07N\x00\x01t\xff\xff\xff\xff", "D\x00\x00\x00\x07K" + row + "N" + row,
 	} {
-		if _, err := d.Decode([]byte(c), &ev); !errors.Is(err, ErrMalformed) {
+		if _, err := d.Event([]byte(c), &ev); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%q: %v, want %v", c, err, ErrMalformed)
 		}
 	}
 	// PostgreSQL 18 sends it unasked.
-	if is, err := d.Decode([]byte("A\x00\x00\x02\xf6\x00\x00\x02\xf7"), &ev); is || err != nil {
+	if is, err := d.Event([]byte("A\x00\x00\x02\xf6\x00\x00\x02\xf7"), &ev); is || err != nil {
 		t.Errorf("stray stream abort: %v, %v", is, err)
 	}
 }
@@ -121,7 +121,7 @@ func rows(t testing.TB) (*Decoder, [][]byte) {
 	var ev change.Event
 	var list [][]byte
 	for _, m := range recorded(t) {
-		is, err := d.Decode(m, &ev)
+		is, err := d.Event(m, &ev)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,12 +132,12 @@ func rows(t testing.TB) (*Decoder, [][]byte) {
 	return &d, list
 }
 
-func TestDecodeTakesNoMemory(t *testing.T) {
+func TestEventTakesNoMemory(t *testing.T) {
 	d, list := rows(t)
 	var ev change.Event
 	n := testing.AllocsPerRun(100, func() {
 		for _, m := range list {
-			if _, err := d.Decode(m, &ev); err != nil {
+			if _, err := d.Event(m, &ev); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -147,12 +147,12 @@ func TestDecodeTakesNoMemory(t *testing.T) {
 	}
 }
 
-func BenchmarkDecode(b *testing.B) {
+func BenchmarkEvent(b *testing.B) {
 	d, list := rows(b)
 	var ev change.Event
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if _, err := d.Decode(list[i%len(list)], &ev); err != nil {
+		if _, err := d.Event(list[i%len(list)], &ev); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -186,9 +186,9 @@ func encode(ev *change.Event, old byte) []byte {
 	return b
 }
 
-// FuzzDecode feeds arbitrary messages. Nothing may panic, and a row that decodes
+// FuzzEvent feeds arbitrary messages. Nothing may panic, and a row that decodes
 // must hold all of its message and nothing else: encoded again it is the same.
-func FuzzDecode(f *testing.F) {
+func FuzzEvent(f *testing.F) {
 	all := recorded(f)
 	for _, m := range all {
 		f.Add(m)
@@ -198,12 +198,12 @@ func FuzzDecode(f *testing.F) {
 		var ev change.Event
 		for _, def := range all {
 			if def[0] == TagRelation || def[0] == TagType {
-				if _, err := d.Decode(def, &ev); err != nil {
+				if _, err := d.Event(def, &ev); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
-		is, err := d.Decode(m, &ev)
+		is, err := d.Event(m, &ev)
 		if err != nil {
 			if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrUnknown) {
 				t.Fatalf("an error of no known kind: %v", err)
@@ -231,7 +231,7 @@ func TestAnImageWithoutColumnsIsAnImage(t *testing.T) {
 	var d Decoder
 	var ev change.Event
 	for _, m := range []string{"R\x00\x00\x00\x07s\x00t\x00f\x00\x00", "U\x00\x00\x00\x07O\x00\x00N\x00\x00"} {
-		if _, err := d.Decode([]byte(m), &ev); err != nil {
+		if _, err := d.Event([]byte(m), &ev); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -66,7 +66,7 @@ func (s *source) events(d *Decoder) []string {
 	var list, txn []string
 	var ev change.Event
 	for _, m := range s.messages() {
-		is, err := d.Decode(m, &ev)
+		is, err := d.Event(m, &ev)
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -109,7 +109,7 @@ func TestExport(t *testing.T) {
 		var d Decoder
 		var ev change.Event
 		for _, m := range messages {
-			is, err := d.Decode(m, &ev)
+			is, err := d.Event(m, &ev)
 			check(t, err)
 			switch {
 			case !is:

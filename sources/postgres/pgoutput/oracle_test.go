@@ -97,7 +97,7 @@ func testOracle(t *testing.T, pg *dbtest.Postgres) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		is, err := d.Decode(m, &ev)
+		is, err := d.Event(m, &ev)
 		if err != nil {
 			t.Fatalf("%q: %v", m, err)
 		}
@@ -210,7 +210,7 @@ func testTable(t *testing.T, pg *dbtest.Postgres) {
 	var ev change.Event
 	row := 0
 	for _, m := range s.messages() {
-		is, err := d.Decode(m, &ev)
+		is, err := d.Event(m, &ev)
 		if err != nil {
 			t.Fatal(err)
 		}
