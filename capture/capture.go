@@ -5,6 +5,7 @@ package capture
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"txreel/change"
 )
@@ -20,6 +21,11 @@ type Source interface {
 	// durably: it may forget it (Invariant 1). Positions never go backwards. Ack does
 	// not wait for the network.
 	Ack(position change.Position)
+	// Position returns where the source's log continues behind the last commit, or the
+	// last position of an idle source, that Next has returned, and at first where the stream
+	// begins: an archive that holds all of it opens the source there. It may say more than the
+	// commit's own Position, which every transaction repeats.
+	Position() change.Position
 }
 
 // Errors a Source reports, for callers that act on them.
@@ -27,6 +33,12 @@ var (
 	// ErrGap means that transactions behind the archive's tail can no longer be
 	// had from the source: the record has a gap, and only a new epoch goes on.
 	ErrGap = errors.New("gap in the record")
+	// ErrDiverged is a gap with another cause: the source's history is not, or not in
+	// full, the one on record. It was reset, restored, or another server took its place.
+	ErrDiverged = fmt.Errorf("%w: the source's history is another one", ErrGap)
+	// ErrUnreachable is matched when the source cannot be reached, or asked to come
+	// back later: waiting may help.
+	ErrUnreachable = errors.New("source unreachable")
 	// ErrOtherCapture means that somebody else is reading in our place.
 	ErrOtherCapture = errors.New("another capture is at work")
 )

@@ -181,6 +181,8 @@ type source struct {
 	archive *archive.Archive // without faults, to look into
 	script  []change.Message
 	acked   change.Position
+
+	position change.Position
 }
 
 // open opens the stream where the archive ends. What the server sends again and the
@@ -190,7 +192,7 @@ func (w *world) open(a *archive.Archive, tail change.Position, r *rand.Rand) (*s
 	if tail != "" && confirmed > tail {
 		return nil, fmt.Errorf("%w: acknowledged up to %s, the archive ends at %s", ErrGap, confirmed, tail)
 	}
-	s := &source{world: w, archive: a, acked: tail}
+	s := &source{world: w, archive: a, acked: tail, position: max(tail, w.server.start)}
 	for _, t := range w.server.log {
 		if t.position <= max(tail, w.server.start) {
 			continue
@@ -219,6 +221,9 @@ func (s *source) Next(ctx context.Context) (*change.Message, error) {
 	if len(s.script) > 0 {
 		m, s.script = &s.script[0], s.script[1:]
 	}
+	if m.Position != "" {
+		s.position = m.Position
+	}
 	if m.Kind == change.KindIdle {
 		select {
 		case <-time.After(200 * time.Millisecond):
@@ -228,6 +233,8 @@ func (s *source) Next(ctx context.Context) (*change.Message, error) {
 	}
 	return m, nil
 }
+
+func (s *source) Position() change.Position { return s.position }
 
 func (s *source) Ack(p change.Position) {
 	before, after := s.step()

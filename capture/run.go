@@ -92,11 +92,10 @@ type run struct {
 	shipped chan error           // from the uploader, one for each
 	flight  *archive.Sealed      // handed to the uploader, no answer yet
 	sentAt  time.Time
-	end     change.Position // of the last commit in the segment being filled
-	since   time.Time       // when the first of its commits arrived
-	last    time.Time       // when the last segment was sealed
-	failed  bool            // a segment did not arrive: nothing may follow it
-	rows    uint            // messages of the open transaction, and of those before it
+	since   time.Time // when the first of its commits arrived
+	last    time.Time // when the last segment was sealed
+	failed  bool      // a segment did not arrive: nothing may follow it
+	rows    uint      // messages of the open transaction, and of those before it
 }
 
 // lookEvery is how many messages of a huge transaction pass between two looks at
@@ -124,7 +123,6 @@ func (r *run) loop(ctx context.Context) error {
 		if err := r.w.Heartbeat(start.Position, start.CommitTime); err != nil {
 			return err
 		}
-		r.end = start.Position
 		if err := r.seal(); err != nil {
 			return err
 		}
@@ -146,7 +144,7 @@ func (r *run) loop(ctx context.Context) error {
 				err = r.grown(ctx)
 			}
 		case change.KindCommit:
-			err = r.committed(ctx, m)
+			err = r.committed(ctx)
 		case change.KindIdle:
 			err = r.idle(m)
 		}
@@ -167,9 +165,8 @@ func (r *run) under() error {
 	return nil
 }
 
-// committed decides whether the segment ends with the commit m.
-func (r *run) committed(ctx context.Context, m *change.Message) error {
-	r.end = m.Position
+// committed decides whether the segment ends with the commit just appended.
+func (r *run) committed(ctx context.Context) error {
 	now := time.Now()
 	if r.w.Txns() == 1 {
 		r.since = now
@@ -230,7 +227,6 @@ func (r *run) idle(m *change.Message) error {
 	if err := r.w.Heartbeat(m.Position, m.CommitTime); err != nil {
 		return err
 	}
-	r.end = m.Position
 	return r.seal()
 }
 
@@ -249,7 +245,7 @@ func (r *run) asked(position change.Position) bool {
 
 // seal hands the segment to the uploader, which must be free.
 func (r *run) seal() error {
-	s, err := r.w.Seal(r.end)
+	s, err := r.w.Seal(r.src.Position())
 	if err != nil {
 		return err
 	}

@@ -17,11 +17,20 @@ import (
 
 // scripted is a Source that does what a test says.
 type scripted struct {
-	next  func(ctx context.Context) (*change.Message, error)
-	acked []change.Position
+	next     func(ctx context.Context) (*change.Message, error)
+	acked    []change.Position
+	position change.Position
 }
 
-func (s *scripted) Next(ctx context.Context) (*change.Message, error) { return s.next(ctx) }
+func (s *scripted) Next(ctx context.Context) (*change.Message, error) {
+	m, err := s.next(ctx)
+	if err == nil && m.Position != "" {
+		s.position = m.Position
+	}
+	return m, err
+}
+
+func (s *scripted) Position() change.Position { return s.position }
 
 func (s *scripted) Ack(p change.Position) { s.acked = append(s.acked, p) }
 
@@ -114,7 +123,7 @@ func TestAgeDecidesWhenAnIdleSourceShips(t *testing.T) {
 		defer cancel()
 		src := &scripted{next: messages(position(9), begin(), data(10), commit(1), begin(), data(10), commit(2))}
 		err := Run(ctx, src, writer(t, nil), Options{FlushAge: 2 * time.Second, Shipped: func(s *archive.Sealed) {
-			if s.First != 1 || s.Last != 2 || s.End != position(2) {
+			if s.First != 1 || s.Last != 2 || s.End != position(9) {
 				t.Errorf("shipped %+v", s.Summary)
 			}
 			shipped = append(shipped, time.Since(begun))
@@ -123,7 +132,7 @@ func TestAgeDecidesWhenAnIdleSourceShips(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || len(shipped) != 1 || shipped[0] < 2*time.Second || shipped[0] > 2400*time.Millisecond {
 			t.Fatalf("%v, shipped after %v", err, shipped)
 		}
-		if len(src.acked) != 1 || src.acked[0] != position(2) {
+		if len(src.acked) != 1 || src.acked[0] != position(9) {
 			t.Fatalf("acknowledged %v", src.acked)
 		}
 	})
@@ -138,7 +147,7 @@ func TestHeartbeats(t *testing.T) {
 		var at []time.Duration
 		begun := time.Now()
 		idle := position(5)
-		src := &scripted{next: func(ctx context.Context) (*change.Message, error) { return tick(ctx, idle) }}
+		src := &scripted{position: position(5), next: func(ctx context.Context) (*change.Message, error) { return tick(ctx, idle) }}
 		err := Run(ctx, src, writer(t, nil), Options{Beat: beat, Status: status,
 			Start: &change.Message{Position: position(5), CommitTime: 1},
 			Shipped: func(s *archive.Sealed) {

@@ -86,13 +86,67 @@ const (
 
 // Dialect is what planning must know of an engine.
 type Dialect interface {
-	// ParsePosition checks a position as a user types it.
-	ParsePosition(text string) (change.Position, error)
-	// ComparePositions returns a negative number when a comes before b, a positive one
-	// when it comes after.
-	ComparePositions(a, b change.Position) (int, error)
+	// Position checks a position as a user types it and returns what finds it in the
+	// record. before excludes what stands exactly there.
+	Position(text string, before bool) (Finder, error)
 	// XID checks a transaction id as a user types it and returns what compares it with ids of the record.
 	XID(text string) (match func(xid string) XIDMatch, err error)
 	// Ours reports whether a table is txreel's own and no part of the user's database: a restore leaves it out.
 	Ours(t *change.Table) bool
 }
+
+// Finder looks for the last transaction that belongs to a position. It is used for
+// one epoch.
+type Finder interface {
+	// Covered reports whether a record that is complete up to end holds all the
+	// position asks for.
+	Covered(end change.Position) (bool, error)
+	// From reports whether the search may begin behind a base taken at position base:
+	// the position asked for is not before it.
+	From(base change.Position) (bool, error)
+	// Look is shown the transactions in order, and reports whether it wants to see more.
+	Look(t *change.Txn) (more bool, err error)
+	// Cut returns the last transaction that belongs to the position; ok is false when none
+	// of those seen does. An error says why the position cannot be found.
+	Cut() (cut change.Seq, ok bool, err error)
+}
+
+// Ordered returns the Finder of the position want for a source whose positions are in
+// order: compare is negative when a comes before b. It takes the transactions whose
+// position is not higher than want, or with before lower.
+func Ordered(want change.Position, before bool, compare func(a, b change.Position) (int, error)) Finder {
+	return &ordered{want: want, before: before, compare: compare}
+}
+
+type ordered struct {
+	want    change.Position
+	before  bool
+	compare func(a, b change.Position) (int, error)
+	cut     change.Seq
+	found   bool
+}
+
+// Covered implements Finder.
+func (o *ordered) Covered(end change.Position) (bool, error) {
+	c, err := o.compare(o.want, end)
+	return c <= 0, err
+}
+
+// From implements Finder.
+func (o *ordered) From(base change.Position) (bool, error) {
+	c, err := o.compare(base, o.want)
+	return c <= 0, err
+}
+
+// Look implements Finder.
+func (o *ordered) Look(t *change.Txn) (bool, error) {
+	c, err := o.compare(t.Position, o.want)
+	if err != nil || c > 0 || c == 0 && o.before {
+		return false, err
+	}
+	o.cut, o.found = t.Seq, true
+	return true, nil
+}
+
+// Cut implements Finder.
+func (o *ordered) Cut() (change.Seq, bool, error) { return o.cut, o.found, nil }

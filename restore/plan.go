@@ -149,7 +149,8 @@ func (p *Plan) add(d Dialect, t *change.Txn, versions map[string]uint64, bases [
 			continue
 		}
 		name := c.Table.String()
-		if v, ok := versions[name]; !ok || v != c.Table.Version {
+		// Version 0: the source's own statements bring the definitions along.
+		if v, ok := versions[name]; c.Table.Version != 0 && (!ok || v != c.Table.Version) {
 			e := &DefinitionError{Goal: p.Goal, Epoch: p.Epoch, Table: name, First: *t, Before: t.Seq - 1, Absent: !ok}
 			for i := range bases {
 				if s := bases[i].Seq; s >= t.Seq && (e.After == 0 || s < e.After) {

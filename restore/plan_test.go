@@ -18,15 +18,15 @@ import (
 // plain is a Dialect whose positions are decimal numbers.
 type plain struct{}
 
-func (plain) ParsePosition(text string) (change.Position, error) { return change.Position(text), nil }
-
-func (plain) ComparePositions(a, b change.Position) (int, error) {
-	x, err := strconv.Atoi(string(a))
-	if err != nil {
-		return 0, err
-	}
-	y, err := strconv.Atoi(string(b))
-	return x - y, err
+func (plain) Position(text string, before bool) (Finder, error) {
+	return Ordered(change.Position(text), before, func(a, b change.Position) (int, error) {
+		x, err := strconv.Atoi(string(a))
+		if err != nil {
+			return 0, err
+		}
+		y, err := strconv.Atoi(string(b))
+		return x - y, err
+	}), nil
 }
 
 func (plain) XID(text string) (func(string) XIDMatch, error) {

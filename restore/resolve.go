@@ -238,54 +238,60 @@ func (r *resolver) xid(ctx context.Context, v epochView) (change.Seq, error) {
 	return 0, r.missing("several transactions have this id; give the whole one", ids...)
 }
 
-// position takes every transaction whose own position is not higher than the one
-// asked for, or with before lower than it.
+// position lets the dialect look through the transactions behind the newest base that is
+// not behind the position.
 func (r *resolver) position(ctx context.Context, v epochView) (change.Seq, error) {
-	want, err := r.dialect.ParsePosition(r.goal.Text)
+	f, err := r.dialect.Position(r.goal.Text, r.goal.Before)
 	if err != nil {
 		return 0, err
 	}
-	if v.tail.Seq > 0 {
-		if c, err := r.dialect.ComparePositions(want, v.tail.Position); err != nil {
-			return 0, err
-		} else if c > 0 {
-			return 0, r.missing(fmt.Sprintf("the record is known to be complete up to %s only, %s", v.tail.Position, v.ends()), v.lastPoint())
-		}
+	end := v.tail.Position
+	if v.tail.Seq == 0 {
+		end = v.oldest().Position // there is nothing but the base
 	}
-	// The newest base at or before the position; the walk starts there.
+	if ok, err := f.Covered(end); err != nil {
+		return 0, err
+	} else if !ok {
+		return 0, r.missing(fmt.Sprintf("the record is known to be complete up to %s only, %s", end, v.ends()), v.lastPoint())
+	}
 	var from *archive.Base
 	for i := range v.bases {
 		b := &v.bases[i]
-		c, err := r.dialect.ComparePositions(b.Position, want)
+		ok, err := f.From(b.Position)
 		if err != nil {
 			return 0, err
 		}
-		if c <= 0 && (from == nil || b.Seq > from.Seq) {
+		if ok && (from == nil || b.Seq > from.Seq) {
 			from = b
 		}
 	}
-	if from == nil || v.tail.Seq == 0 && want != from.Position {
+	if from == nil {
 		return 0, r.missing(fmt.Sprintf("the oldest base snapshot of epoch %d stands at %s", v.epoch.Number, v.oldest().Position), v.firstPoint())
 	}
-	cut := from.Seq
+	more, first := true, from.Seq+1
 	for x, err := range r.archive.Segments(ctx, v.epoch.Number, max(from.Seq, 1)) {
 		if err != nil {
 			return 0, err
 		}
+		first = min(first, x.First())
 		for i := range x.Txns {
-			t := &x.Txns[i].Txn
-			c, err := r.dialect.ComparePositions(t.Position, want)
-			if err != nil {
-				return 0, err
+			if more, err = f.Look(&x.Txns[i].Txn); err != nil || !more {
+				break
 			}
-			if c > 0 || c == 0 && r.goal.Before {
-				if t.Seq <= from.Seq {
-					return t.Seq - 1, nil
-				}
-				return cut, nil
-			}
-			cut = max(cut, t.Seq)
 		}
+		if err != nil {
+			return 0, err
+		}
+		if !more {
+			break
+		}
+	}
+	cut, ok, err := f.Cut()
+	switch {
+	case err != nil:
+		return 0, r.missing(err.Error(), v.firstPoint(), v.lastPoint())
+	case !ok:
+		return first - 1, nil // not even the first one looked at
 	}
 	return cut, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"sync"
 	"time"
@@ -13,7 +12,6 @@ import (
 
 	"txreel/archive"
 	"txreel/change"
-	"txreel/segment"
 )
 
 // Options are how a restore runs. The zero value is quiet and uses every processor.
@@ -96,33 +94,19 @@ func (r *runner) phase(name Phase, do func() error) error {
 	return err
 }
 
-// replay hands the records from what the target holds to the cut to the target.
+// replay lets the target apply the records from what it holds to the cut.
 func (r *runner) replay(ctx context.Context) error {
 	if r.held < r.plan.Base.Seq || r.held > r.plan.Seq {
 		return fmt.Errorf("the target says it holds transaction %s, the plan goes from %s to %s", r.held, r.plan.Base.Seq, r.plan.Seq)
 	}
 	if r.held < r.plan.Seq {
-		s := r.archive.Stream(ctx, r.plan.Epoch, r.held+1, r.plan.Seq, r.opts.SpillDir)
-		defer s.Close()
-		total := int64(r.plan.Seq - r.plan.Base.Seq)
-		for {
-			rec, err := s.Next()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return errors.Join(err, r.target.Flush(ctx)) // keep what is whole
-			}
-			if err := r.target.Apply(ctx, &rec); err != nil {
-				return err
-			}
-			if rec.Kind == segment.Begin && rec.Seq%256 == 0 {
-				r.progress(PhaseReplay, int64(rec.Seq-r.plan.Base.Seq), total, "transactions")
-			}
-		}
-		if err := r.target.Flush(ctx); err != nil {
+		err := r.target.Replay(ctx, func(after change.Seq) *archive.Stream {
+			return r.archive.Stream(ctx, r.plan.Epoch, after+1, r.plan.Seq, r.opts.SpillDir)
+		})
+		if err != nil {
 			return err
 		}
+		total := int64(r.plan.Seq - r.plan.Base.Seq)
 		r.progress(PhaseReplay, total, total, "transactions")
 	}
 	if got := r.target.Applied(); got != r.plan.Seq {

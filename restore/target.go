@@ -5,7 +5,6 @@ import (
 
 	"txreel/archive"
 	"txreel/change"
-	"txreel/segment"
 )
 
 // Phase names a part of a restore.
@@ -47,12 +46,11 @@ type Target interface {
 	Load(ctx context.Context) error
 	// Prepare makes the target ready for the changes and returns the last transaction it holds.
 	Prepare(ctx context.Context) (change.Seq, error)
-	// Apply takes the records of the transactions behind that one, in order, with the
-	// definitions they need. It may keep them in flight; r.Raw is not kept. An error about a
-	// transaction is a *RecordError.
-	Apply(ctx context.Context, r *segment.Record) error
-	// Flush returns when the target has committed all that was applied.
-	Flush(ctx context.Context) error
+	// Replay applies the transactions behind that one up to the plan's cut, and returns
+	// once the target has committed them. open delivers the records behind a transaction,
+	// with the definitions they need; it may be called again, for a target that has lost
+	// what was on its way. The streams must be closed. An error about a transaction is a *RecordError.
+	Replay(ctx context.Context, open func(after change.Seq) *archive.Stream) error
 	// Applied returns the last transaction the target is known to have committed.
 	Applied() change.Seq
 	// Finish builds what the replay did without: indexes, constraints, triggers.

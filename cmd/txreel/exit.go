@@ -11,7 +11,6 @@ import (
 	"txreel/capture"
 	"txreel/restore"
 	"txreel/segment"
-	"txreel/sources/postgres"
 )
 
 // The exit codes. They are part of the interface: docs/operations.md lists them.
@@ -59,7 +58,7 @@ func (a *app) exitCode(err error) int {
 		return exitDoctor
 	case a.stopped() == os.Interrupt || errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, postgres.ErrUnreachable), errors.Is(err, archive.ErrUnreachable), errors.Is(err, restore.ErrUnreachable):
+	case errors.Is(err, capture.ErrUnreachable), errors.Is(err, archive.ErrUnreachable), errors.Is(err, restore.ErrUnreachable):
 		return exitUnreachable
 	}
 	return exitFailed

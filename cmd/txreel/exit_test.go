@@ -38,8 +38,8 @@ func TestExitCodes(t *testing.T) {
 		{wrap(&archive.HoleError{}), 4},
 		{wrap(capture.ErrOtherCapture), 5}, {wrap(archive.ErrOtherWriter), 5},
 		{wrap(restore.ErrNotInArchive), 6},
-		{wrap(postgres.ErrUnreachable), 7}, {wrap(archive.ErrUnreachable), 7},
-		{fmt.Errorf("x: %w: %w", postgres.ErrUnreachable, context.DeadlineExceeded), 7},
+		{wrap(capture.ErrUnreachable), 7}, {wrap(archive.ErrUnreachable), 7},
+		{fmt.Errorf("x: %w: %w", capture.ErrUnreachable, context.DeadlineExceeded), 7},
 		{errProblems, 8},
 		{wrap(context.Canceled), 130},
 	} {
@@ -48,7 +48,7 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 	interrupted := &app{stopped: func() os.Signal { return os.Interrupt }}
-	if got := interrupted.exitCode(wrap(postgres.ErrUnreachable)); got != 130 {
+	if got := interrupted.exitCode(wrap(capture.ErrUnreachable)); got != 130 {
 		t.Errorf("interrupted: %d", got)
 	}
 	if got := interrupted.exitCode(wrap(capture.ErrGap)); got != 3 {
@@ -70,7 +70,7 @@ func TestStopped(t *testing.T) {
 		{fmt.Errorf("connect: %w", &signalError{syscall.SIGTERM}), syscall.SIGTERM, 0, 0},
 		{errors.Join(archive.ErrUnreachable, context.Canceled), syscall.SIGTERM, 0, 1},
 		{errors.Join(archive.ErrOtherWriter, context.Canceled), syscall.SIGTERM, 0, 1},
-		{postgres.ErrUnreachable, syscall.SIGTERM, 0, 1},
+		{capture.ErrUnreachable, syscall.SIGTERM, 0, 1},
 		{errors.Join(capture.ErrGap, context.Canceled), syscall.SIGTERM, 3, 0},
 		{errors.Join(archive.ErrCorrupt, context.Canceled), os.Interrupt, 4, 0},
 	} {
@@ -89,7 +89,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		err           error
 		before, after bool // something has worked
 	}{
-		{postgres.ErrUnreachable, false, true},
+		{capture.ErrUnreachable, false, true},
 		{archive.ErrUnreachable, false, true},
 		{errors.New("something"), false, true},
 		{capture.ErrGap, false, false},

@@ -44,7 +44,7 @@ func (c *restoreCmd) goal() (restore.Goal, error) {
 		}
 	case c.ToPosition != "":
 		g.Kind, g.Text = restore.AtPosition, c.ToPosition
-		if _, err = (pgtarget.Dialect{}).ParsePosition(c.ToPosition); err != nil {
+		if _, err = (pgtarget.Dialect{}).Position(c.ToPosition, c.Before); err != nil {
 			err = &usageError{err.Error()}
 		}
 	case c.ToMark != "":

@@ -18,14 +18,16 @@ type Dialect struct{}
 
 var _ restore.Dialect = Dialect{}
 
-// ParsePosition implements restore.Dialect.
-func (Dialect) ParsePosition(text string) (change.Position, error) {
+// Position implements restore.Dialect.
+func (Dialect) Position(text string, before bool) (restore.Finder, error) {
 	l, err := lsn.Parse(text)
-	return l.Position(), err
+	if err != nil {
+		return nil, err
+	}
+	return restore.Ordered(l.Position(), before, compare), nil
 }
 
-// ComparePositions implements restore.Dialect.
-func (Dialect) ComparePositions(a, b change.Position) (int, error) {
+func compare(a, b change.Position) (int, error) {
 	x, err := lsn.FromPosition(a)
 	if err != nil {
 		return 0, err

@@ -3,13 +3,16 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"txreel/archive"
 	"txreel/change"
 	"txreel/restore"
 	"txreel/segment"
@@ -134,21 +137,39 @@ func (r *replay) close() {
 	hangUp(r.conn)
 }
 
-// Apply implements restore.Target.
-func (t *Target) Apply(ctx context.Context, rec *segment.Record) error {
-	return t.replay.apply(ctx, rec)
+// Replay implements restore.Target.
+func (t *Target) Replay(ctx context.Context, open func(after change.Seq) *archive.Stream) error {
+	from := t.job.Plan.Base.Seq
+	total := int64(t.job.Plan.Seq - from)
+	s := open(t.applied)
+	defer s.Close()
+	for {
+		rec, err := s.Next()
+		if errors.Is(err, io.EOF) {
+			return t.replay.land()
+		}
+		if err != nil {
+			return errors.Join(err, t.replay.land()) // keep what is whole
+		}
+		if err := t.replay.apply(ctx, &rec); err != nil {
+			return err
+		}
+		if rec.Kind == segment.Begin && rec.Seq%256 == 0 {
+			t.job.Progress(restore.PhaseReplay, int64(rec.Seq-from), total, "transactions")
+		}
+	}
 }
 
-// Flush implements restore.Target. In the middle of a transaction there is nothing
-// it could commit.
-func (t *Target) Flush(context.Context) error {
-	if t.replay.seq != t.replay.whole {
+// land returns when the target has committed all that was applied. In the middle of a
+// transaction there is nothing it could commit.
+func (r *replay) land() error {
+	if r.seq != r.whole {
 		return nil
 	}
-	if err := t.replay.end(); err != nil {
+	if err := r.end(); err != nil {
 		return err
 	}
-	return t.replay.pipe.drain()
+	return r.pipe.drain()
 }
 
 func (r *replay) apply(ctx context.Context, rec *segment.Record) error {

@@ -283,7 +283,7 @@ func TestBaseLocks(t *testing.T) {
 	expect := func(what string) {
 		t.Helper()
 		_, err := TakeBase(t.Context(), a, 1, o)
-		if err == nil || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), what) {
+		if err == nil || errors.Is(err, capture.ErrUnreachable) || !strings.Contains(err.Error(), what) {
 			t.Errorf("%v, want %q", err, what)
 		}
 		if n := s.one("select count(*) from pg_replication_slots where temporary and database = 'locks'"); n != "0" {
@@ -358,7 +358,7 @@ func testBaseChangingTables(t *testing.T, pg *dbtest.Postgres) {
 			}
 			continue
 		}
-		if err == nil || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), c.want) {
+		if err == nil || errors.Is(err, capture.ErrUnreachable) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}

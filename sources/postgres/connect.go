@@ -89,7 +89,7 @@ func majorVersion(conn *pgconn.PgConn) int {
 }
 
 // Connect opens an ordinary SQL session to the source with pinned settings. Its errors are sentences for a person:
-// they name server, role and database, never the password or the URL, and match ErrUnreachable when waiting may help.
+// they name server, role and database, never the password or the URL, and match capture.ErrUnreachable when waiting may help.
 // The caller closes the connection.
 func Connect(ctx context.Context, source string) (*pgx.Conn, error) {
 	cfg, err := pgxConfig(source, "txreel", false)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"txreel/capture"
 	"txreel/internal/dbtest"
 )
 
@@ -101,7 +102,7 @@ func TestConnectErrorsSayWhatToDo(t *testing.T) {
 					t.Errorf("want %q in: %v", want, err)
 				}
 			}
-			if got := errors.Is(err, ErrUnreachable); got != c.unreachable {
+			if got := errors.Is(err, capture.ErrUnreachable); got != c.unreachable {
 				t.Errorf("unreachable %v, want %v: %v", got, c.unreachable, err)
 			}
 			if strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "\n") {
@@ -118,7 +119,7 @@ func TestConnectErrorsSayWhatToDo(t *testing.T) {
 		gone, cancel := context.WithCancel(ctx)
 		cancel()
 		err := tryConnect(gone, app, false)
-		if !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnreachable) {
+		if !errors.Is(err, context.Canceled) || errors.Is(err, capture.ErrUnreachable) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -138,7 +139,7 @@ func TestConnectErrorsSayWhatToDo(t *testing.T) {
 				t.Fatal(ctx.Err())
 			}
 		}
-		if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "shutting down") {
+		if !errors.Is(err, capture.ErrUnreachable) || !strings.Contains(err.Error(), "shutting down") {
 			t.Errorf("got %v", err)
 		}
 		if err := conn.Close(ctx); err != nil {
@@ -188,7 +189,7 @@ func TestConnectOverTLSNobodyTrusts(t *testing.T) {
 	}
 	source := strings.Replace(pg.URL("postgres"), "sslmode=disable", "sslmode=verify-full", 1)
 	err = tryConnect(t.Context(), source, false)
-	if err == nil || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "sslrootcert") {
+	if err == nil || errors.Is(err, capture.ErrUnreachable) || !strings.Contains(err.Error(), "sslrootcert") {
 		t.Errorf("got %v", err)
 	}
 	if err := tryConnect(t.Context(), strings.Replace(source, "verify-full", "require", 1), true); err != nil {

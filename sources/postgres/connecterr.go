@@ -13,12 +13,9 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
-)
 
-// ErrUnreachable is matched by every error that says the source cannot be reached now but may be later: the network,
-// a server starting up or shutting down, no connection free. Errors that do not match it need a person: wrong
-// password, unknown database, TLS, configuration.
-var ErrUnreachable = errors.New("source unreachable")
+	"txreel/capture"
+)
 
 // connectError is one sentence. It keeps the server's error and the context's for callers that ask, but not pgx's
 // own, which carries the configuration with the password.
@@ -30,11 +27,11 @@ type connectError struct {
 
 func (e *connectError) Error() string { return e.sentence }
 
-// Unwrap gives the cause, and ErrUnreachable where it applies.
+// Unwrap gives the cause, and capture.ErrUnreachable where it applies.
 func (e *connectError) Unwrap() []error {
 	var errs []error
 	if e.unreachable {
-		errs = append(errs, ErrUnreachable)
+		errs = append(errs, capture.ErrUnreachable)
 	}
 	if e.cause != nil {
 		errs = append(errs, e.cause)

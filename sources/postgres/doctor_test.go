@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"txreel/capture"
 	"txreel/internal/dbtest"
 )
 
@@ -254,7 +255,7 @@ func TestDoctorOfOneThingAtATime(t *testing.T) {
 	if err := pg.Stop(ctx, "fast"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Doctor(ctx, source, DoctorOptions{Publication: "txreel", Slot: "txreel"}); !errors.Is(err, ErrUnreachable) {
+	if _, err := Doctor(ctx, source, DoctorOptions{Publication: "txreel", Slot: "txreel"}); !errors.Is(err, capture.ErrUnreachable) {
 		t.Errorf("no server: %v", err)
 	}
 }

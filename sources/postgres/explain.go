@@ -20,7 +20,7 @@ func wrapSQL(doing string, err error) error {
 		return nil
 	}
 	if goesAway(err) {
-		return fmt.Errorf("%s: %w: %w", doing, ErrUnreachable, err)
+		return fmt.Errorf("%s: %w: %w", doing, capture.ErrUnreachable, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -93,7 +93,7 @@ func (s *Source) take(b *batch, msg pgproto3.BackendMessage) error {
 		}
 		return nil
 	case *pgproto3.CopyDone, *pgproto3.CommandComplete:
-		return fmt.Errorf("%w: it ended the stream, as a server that shuts down does", ErrUnreachable)
+		return fmt.Errorf("%w: it ended the stream, as a server that shuts down does", capture.ErrUnreachable)
 	case *pgproto3.ParameterStatus:
 		return nil
 	}
@@ -146,7 +146,7 @@ func (s *Source) writeStatus(ctx context.Context) {
 		case <-tick.C:
 			ask = true
 			if at := s.socket.waiting.Load(); at != 0 && time.Since(time.UnixMicro(at)) > s.opts.silence {
-				s.fail(fmt.Errorf("%w: it has been silent for %s", ErrUnreachable, time.Since(time.UnixMicro(at)).Round(time.Second)))
+				s.fail(fmt.Errorf("%w: it has been silent for %s", capture.ErrUnreachable, time.Since(time.UnixMicro(at)).Round(time.Second)))
 				return
 			}
 		}
@@ -161,7 +161,7 @@ func (s *Source) writeStatus(ctx context.Context) {
 			WALWritePosition: at, WALFlushPosition: at, WALApplyPosition: at, ReplyRequested: ask,
 		})
 		if err != nil {
-			s.fail(fmt.Errorf("acknowledge to the source: %w: %w", ErrUnreachable, err))
+			s.fail(fmt.Errorf("acknowledge to the source: %w: %w", capture.ErrUnreachable, err))
 			return
 		}
 	}
@@ -199,7 +199,7 @@ func (s *Source) watch(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			err = fmt.Errorf("%w: it ended our session: %w", ErrUnreachable, err)
+			err = fmt.Errorf("%w: it ended our session: %w", capture.ErrUnreachable, err)
 		}
 		s.fail(err)
 		return

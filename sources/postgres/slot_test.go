@@ -46,7 +46,7 @@ func testSlotChecks(t *testing.T, pg *dbtest.Postgres) {
 			o.Publication = c.publication
 		}
 		_, err := s.tryOpen(o)
-		if err == nil || errors.Is(err, capture.ErrGap) != c.gap || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), c.want) {
+		if err == nil || errors.Is(err, capture.ErrGap) != c.gap || errors.Is(err, capture.ErrUnreachable) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want a gap %v and %q", c.name, err, c.gap, c.want)
 		}
 		if err != nil && c.gap && !strings.Contains(err.Error(), "--new-epoch") {
@@ -60,7 +60,7 @@ func testSlotCreation(t *testing.T, pg *dbtest.Postgres) {
 	s := newSite(t, pg, "creation")
 	s.exec("begin; insert into t default values; prepare transaction 'forgotten'")
 	err := CreateSlot(t.Context(), s.url(), "creation2", 300)
-	if err == nil || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "pg_prepared_xacts") {
+	if err == nil || errors.Is(err, capture.ErrUnreachable) || !strings.Contains(err.Error(), "pg_prepared_xacts") {
 		t.Errorf("%v", err)
 	}
 	if n := s.one("select count(*) from pg_replication_slots where slot_name = 'creation2'"); n != "0" {
@@ -125,7 +125,7 @@ func TestLostSlot(t *testing.T) {
 		t.Errorf("without a tail: %v", err)
 	}
 	lose("live")
-	if err := failure(t, src); !errors.Is(err, ErrUnreachable) && !errors.Is(err, capture.ErrGap) {
+	if err := failure(t, src); !errors.Is(err, capture.ErrUnreachable) && !errors.Is(err, capture.ErrGap) {
 		t.Errorf("under a stream: %v", err)
 	}
 	src.Close()
@@ -136,7 +136,7 @@ func TestLostSlot(t *testing.T) {
 	if err != nil || h.WALStatus != "lost" || h.LimitBytes != 1<<20 {
 		t.Errorf("health %+v, %v", h, err)
 	}
-	if _, err := ReadHealth(t.Context(), connectTo(t, s.url()), "none"); err == nil || errors.Is(err, ErrUnreachable) {
+	if _, err := ReadHealth(t.Context(), connectTo(t, s.url()), "none"); err == nil || errors.Is(err, capture.ErrUnreachable) {
 		t.Errorf("health of nothing: %v", err)
 	}
 }
@@ -155,7 +155,7 @@ func TestExplainStream(t *testing.T) {
 		{"XX000", "invalid memory alloc request size 1080000003", false, false},
 	} {
 		err := explainStream(fmt.Errorf("x: %w", pgError(c.code, c.message)))
-		if errors.Is(err, capture.ErrGap) != c.gap || errors.Is(err, ErrUnreachable) != c.away {
+		if errors.Is(err, capture.ErrGap) != c.gap || errors.Is(err, capture.ErrUnreachable) != c.away {
 			t.Errorf("%s %s: %v", c.code, c.message, err)
 		}
 	}

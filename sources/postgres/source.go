@@ -91,10 +91,11 @@ type Source struct {
 	failure  error         // set before failed is closed
 	failed   chan struct{} // closed by the first failure
 
-	parser parser
-	cur    *batch
-	at     int
-	timer  *time.Timer
+	position change.Position
+	parser   parser
+	cur      *batch
+	at       int
+	timer    *time.Timer
 }
 
 // Health is what the server says of the slot, at most a few seconds old.
@@ -107,7 +108,7 @@ type Health struct {
 
 // Open checks that the slot continues where the archive ends, and starts to
 // stream. It returns an error wrapping capture.ErrGap when it does not,
-// capture.ErrOtherCapture when somebody else reads the slot, and ErrUnreachable when
+// capture.ErrOtherCapture when somebody else reads the slot, and capture.ErrUnreachable when
 // waiting may help.
 func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	opts.defaults()
@@ -177,6 +178,7 @@ func (s *Source) check(ctx context.Context) error {
 	if s.clock, err = Clock(ctx, s.control); err != nil {
 		return err
 	}
+	s.position = s.start.Position()
 	s.parser.start, s.parser.time = s.start, s.opts.Latest
 	if s.opts.Tail == "" {
 		s.parser.time = s.clock // what Start says

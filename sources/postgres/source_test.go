@@ -353,7 +353,7 @@ func testTerminated(t *testing.T, pg *dbtest.Postgres) {
 		if s.one(sql) != "t" {
 			t.Fatal(what)
 		}
-		if err := failure(t, src); !errors.Is(err, ErrUnreachable) || errors.Is(err, capture.ErrGap) {
+		if err := failure(t, src); !errors.Is(err, capture.ErrUnreachable) || errors.Is(err, capture.ErrGap) {
 			t.Errorf("%s: %v", what, err)
 		}
 		src.Close()
@@ -371,11 +371,11 @@ func TestServerEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := failure(t, src)
-		if !errors.Is(err, ErrUnreachable) {
+		if !errors.Is(err, capture.ErrUnreachable) {
 			t.Errorf("%s: %v", mode, err)
 		}
 		src.Close()
-		if _, err := s.tryOpen(s.options("")); !errors.Is(err, ErrUnreachable) {
+		if _, err := s.tryOpen(s.options("")); !errors.Is(err, capture.ErrUnreachable) {
 			t.Errorf("opened while it is down: %v", err)
 		}
 		if err := pg.Start(t.Context()); err != nil {
@@ -516,7 +516,7 @@ func testSilence(t *testing.T, pg *dbtest.Postgres) {
 		p.silence(c.budget)
 		s.exec("insert into t (v) values (repeat('x', 100000))")
 		err = failure(t, src)
-		if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "silent") {
+		if !errors.Is(err, capture.ErrUnreachable) || !strings.Contains(err.Error(), "silent") {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		src.Close()

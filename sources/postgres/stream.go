@@ -13,6 +13,17 @@ import (
 
 // Next implements capture.Source.
 func (s *Source) Next(ctx context.Context) (*change.Message, error) {
+	m, err := s.next(ctx)
+	if err == nil && m.Position != "" {
+		s.position = m.Position
+	}
+	return m, err
+}
+
+// Position implements capture.Source.
+func (s *Source) Position() change.Position { return s.position }
+
+func (s *Source) next(ctx context.Context) (*change.Message, error) {
 	for {
 		if m := s.parser.queued(); m != nil {
 			return m, nil
