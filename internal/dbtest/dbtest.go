@@ -21,15 +21,7 @@ type TB interface {
 // as "wal_level=replica". When the test failed, the end of the server's log becomes part of its output.
 func PG(t TB, settings ...string) *Postgres {
 	t.Helper()
-	opts := PostgresOptions{Settings: map[string]string{}}
-	for _, s := range settings {
-		name, value, ok := strings.Cut(s, "=")
-		if !ok {
-			t.Fatalf("server setting %q: want name=value", s)
-		}
-		opts.Settings[strings.TrimSpace(name)] = strings.TrimSpace(value)
-	}
-	return PGWith(t, opts)
+	return PGWith(t, PostgresOptions{Settings: parseSettings(t, settings)})
 }
 
 // PGWith is PG for tests that need more than settings.
@@ -50,6 +42,69 @@ func PGWith(t TB, opts PostgresOptions) *Postgres {
 		}
 	})
 	return p
+}
+
+// Flavors are what every test of the MySQL side ranges over.
+func Flavors() []string { return []string{"mysql", "mariadb"} }
+
+// My starts a MySQL or MariaDB server for one test and removes it when the test ends. Each setting is a server
+// variable such as "binlog_row_image=MINIMAL". When the test failed, the end of the server's log becomes part of its
+// output.
+func My(t TB, flavor string, settings ...string) *MySQL {
+	t.Helper()
+	return MyWith(t, MySQLOptions{Flavor: flavor, Settings: parseSettings(t, settings)})
+}
+
+// MyWith is My for tests that need more than settings.
+func MyWith(t TB, opts MySQLOptions) *MySQL {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	m, err := StartMySQL(ctx, opts)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("end of the server's log:\n%s", tailOf(m.Log(), 40))
+		}
+		if err := m.Close(); err != nil {
+			t.Logf("clean up: %v", err)
+		}
+	})
+	return m
+}
+
+// parseSettings reads "name=value" settings.
+func parseSettings(t TB, settings []string) map[string]string {
+	t.Helper()
+	parsed := map[string]string{}
+	for _, s := range settings {
+		name, value, ok := strings.Cut(s, "=")
+		if !ok {
+			t.Fatalf("server setting %q: want name=value", s)
+		}
+		parsed[strings.TrimSpace(name)] = strings.TrimSpace(value)
+	}
+	return parsed
+}
+
+// MustExec is Exec for tests: an error ends the test.
+func (m *MySQL) MustExec(t TB, db, sql string) {
+	t.Helper()
+	if err := m.Exec(context.Background(), db, sql); err != nil {
+		t.Fatalf("%v", err)
+	}
+}
+
+// MustQuery is Query for tests: an error ends the test.
+func (m *MySQL) MustQuery(t TB, db, sql string) [][]string {
+	t.Helper()
+	rows, err := m.Query(context.Background(), db, sql)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return rows
 }
 
 // MustExec is Exec for tests: an error ends the test.

@@ -8,14 +8,11 @@ import (
 	"syscall"
 )
 
-// procAttr runs a child as a, out of reach of the terminal's interrupt. With bound the kernel sends it an
-// immediate-shutdown signal should this process vanish; that signal follows the thread that started the child, so
-// the thread must stay until the child ends.
-func (a account) procAttr(bound bool) *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{Setpgid: true}
-	if bound {
-		attr.Pdeathsig = syscall.SIGQUIT
-	}
+// procAttr runs a child as a, out of reach of the terminal's interrupt. The kernel sends it the signal last, unless
+// that is 0, should this process vanish; that signal follows the thread that started the child, so the thread must
+// stay until the child ends.
+func (a account) procAttr(last syscall.Signal) *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: last}
 	if a.borrowed {
 		attr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
 	}

@@ -17,7 +17,7 @@ import (
 // pollEvery is how often a condition is looked at while waiting for the server.
 const pollEvery = 5 * time.Millisecond
 
-// process is one run of the postmaster. done is closed once it is gone; err says how it went.
+// process is one run of a server. done is closed once it is gone; err says how it went.
 type process struct {
 	pid  int
 	done chan struct{}
@@ -41,7 +41,7 @@ func (p *Postgres) Start(ctx context.Context) error {
 	defer func() { _ = log.Close() }() // the child has its own
 	cmd := exec.Command(filepath.Join(p.BinDir, "postgres"), "-D", p.data(), "-p", strconv.Itoa(p.Port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+p.Dir, "-c", "unix_socket_permissions=0700")
-	cmd.Dir, cmd.Env, cmd.SysProcAttr = p.data(), serverEnv(), p.account.procAttr(true)
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = p.data(), serverEnv(), p.account.procAttr(syscall.SIGQUIT)
 	cmd.Stdout, cmd.Stderr = log, log
 	proc, err := run(cmd)
 	if err != nil {
@@ -109,7 +109,7 @@ func (p *Postgres) Stop(ctx context.Context, mode string) error {
 	if !ok {
 		return fmt.Errorf("stop server: unknown mode %q", mode)
 	}
-	if err := p.signal(sig); err != nil {
+	if err := p.proc.signal(sig); err != nil {
 		return fmt.Errorf("stop server: %w", err)
 	}
 	return p.waitGone(ctx)
@@ -122,7 +122,7 @@ func (p *Postgres) Kill(ctx context.Context) error {
 		return nil
 	}
 	children := childrenOf(p.proc.pid)
-	if err := p.signal(syscall.SIGKILL); err != nil {
+	if err := p.proc.signal(syscall.SIGKILL); err != nil {
 		return fmt.Errorf("kill server: %w", err)
 	}
 	for _, pid := range children {
@@ -152,14 +152,14 @@ func (p *Postgres) PID() int {
 	return p.proc.pid
 }
 
-// signal sends to the postmaster; one that has ended already is no error.
-func (p *Postgres) signal(sig syscall.Signal) error {
+// signal sends to the process; one that has ended already is no error.
+func (p *process) signal(sig syscall.Signal) error {
 	select {
-	case <-p.proc.done:
+	case <-p.done:
 		return nil
 	default:
 	}
-	proc, err := os.FindProcess(p.proc.pid)
+	proc, err := os.FindProcess(p.pid)
 	if err != nil {
 		return err
 	}
@@ -169,14 +169,22 @@ func (p *Postgres) signal(sig syscall.Signal) error {
 	return nil
 }
 
-func (p *Postgres) waitGone(ctx context.Context) error {
+// waitGone waits until the process has ended.
+func (p *process) waitGone(ctx context.Context) error {
 	select {
-	case <-p.proc.done:
-		p.proc = nil
+	case <-p.done:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the server to stop: %w", context.Cause(ctx))
 	}
+}
+
+func (p *Postgres) waitGone(ctx context.Context) error {
+	if err := p.proc.waitGone(ctx); err != nil {
+		return err
+	}
+	p.proc = nil
+	return nil
 }
 
 // poll looks at a condition until it holds, fails, or ctx ends; what names it in the error.

@@ -93,17 +93,8 @@ var errEnded = errors.New("it ended while starting")
 
 // findGateway looks for versitygw in .tools/bin of this and every folder above, then on PATH.
 func findGateway() (string, error) {
-	dir, err := os.Getwd()
-	for err == nil {
-		path := filepath.Join(dir, ".tools", "bin", "versitygw")
-		if st, err := os.Stat(path); err == nil && !st.IsDir() {
-			return path, nil
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			break
-		}
-		dir = up
+	if path, ok := findAbove(filepath.Join(".tools", "bin", "versitygw")); ok {
+		return path, nil
 	}
 	if path, err := exec.LookPath("versitygw"); err == nil {
 		return path, nil
@@ -148,7 +139,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	cmd := exec.Command(g.binary, append(args, "posix", g.data())...)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + g.dir,
 		"ROOT_ACCESS_KEY=" + g.AccessKey, "ROOT_SECRET_KEY=" + g.SecretKey}
-	cmd.Dir, cmd.SysProcAttr = g.dir, account{}.procAttr(true)
+	cmd.Dir, cmd.SysProcAttr = g.dir, account{}.procAttr(syscall.SIGQUIT)
 	cmd.Stdout, cmd.Stderr = log, log
 	if g.proc, err = run(cmd); err != nil {
 		g.proc = nil

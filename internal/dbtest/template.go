@@ -46,7 +46,7 @@ func template(ctx context.Context, binDir string, a account) (string, error) {
 	}
 	cmd := exec.CommandContext(ctx, initdb, "-D", fresh, "-U", "postgres", "-E", "UTF8", "--locale=C", "-N",
 		"--auth-local=trust", "--auth-host=scram-sha-256")
-	cmd.Dir, cmd.Env, cmd.SysProcAttr = fresh, serverEnv(), a.procAttr(false)
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = fresh, serverEnv(), a.procAttr(0)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("run initdb: %w: %s", err, tailOf(string(out), 5))
 	}

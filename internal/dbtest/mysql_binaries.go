@@ -1,0 +1,92 @@
+package dbtest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// findAbove looks for a path in this folder and every one above it.
+func findAbove(path string) (string, bool) {
+	dir, err := os.Getwd()
+	for err == nil {
+		found := filepath.Join(dir, path)
+		if _, err := os.Stat(found); err == nil {
+			return found, true
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			break
+		}
+		dir = up
+	}
+	return "", false
+}
+
+// findMySQL returns the folder of the programs that opts ask for, and whose they are.
+func findMySQL(opts MySQLOptions) (root, flavor string, err error) {
+	name := opts.Flavor
+	if name == "" {
+		name = "mysql"
+	}
+	switch {
+	case name == "mysql" || strings.HasPrefix(name, "mysql-"):
+		flavor = "mysql"
+	case name == "mariadb" || strings.HasPrefix(name, "mariadb-"):
+		flavor = "mariadb"
+	default:
+		return "", "", fmt.Errorf("start server: flavor %q is neither mysql nor mariadb", name)
+	}
+	if opts.Root != "" {
+		if !isFile(serverProgram(flavor, opts.Root)) {
+			return "", "", fmt.Errorf("no %s in %s/bin", filepath.Base(serverProgram(flavor, opts.Root)), opts.Root)
+		}
+		return opts.Root, flavor, nil
+	}
+	folder := filepath.Join(".tools", name)
+	if program, ok := findAbove(serverProgram(flavor, folder)); ok {
+		return filepath.Dir(filepath.Dir(program)), flavor, nil
+	}
+	argument := ""
+	if name != flavor {
+		argument = " " + name
+	}
+	return "", "", fmt.Errorf("no %s in %s/bin of this folder or one above it: run scripts/setup%s",
+		filepath.Base(serverProgram(flavor, folder)), folder, argument)
+}
+
+func isFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && !st.IsDir()
+}
+
+// serverProgram is the path of the server.
+func serverProgram(flavor, root string) string {
+	if flavor == "mysql" {
+		return filepath.Join(root, "bin", "mysqld")
+	}
+	return filepath.Join(root, "bin", "mariadbd")
+}
+
+// baseArgs tell a server where its own files are, and which user it may run as: it refuses root unless told.
+func baseArgs(flavor, root string) []string {
+	args := []string{"--no-defaults"}
+	basedir := root
+	if debian := filepath.Join(root, "usr"); isDir(debian) {
+		basedir = debian
+		args = append(args, "--plugin-dir="+filepath.Join(debian, "lib", "mysql", "plugin"))
+	}
+	if os.Getuid() == 0 {
+		args = append(args, "--user=root")
+	}
+	if flavor == "mariadb" {
+		args = append(args, "--lc-messages-dir="+filepath.Join(basedir, "share", "mysql"))
+	}
+	return append(args, "--basedir="+basedir)
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
+}
