@@ -56,6 +56,9 @@ func (b *bank) row(kind byte, relation uint32, columns ...any) []byte {
 	return b.buf
 }
 
+// batch is how many transactions the bank's capture receives at once.
+const batch = 400
+
 // transaction calls add for each of the six messages of the next transaction.
 func (b *bank) transaction(add func(table int, op change.Op, raw []byte)) {
 	delta := b.rnd.IntN(10_001) - 5_000
@@ -101,6 +104,10 @@ func (b *bank) plan(n int) (txns []planned) {
 			XID: fmt.Sprint(b.xid), Position: change.Position(fmt.Sprintf("%X/%X", b.lsn>>32, uint32(b.lsn+48))), CommitTime: change.Time(b.time + 946_684_800_000_000),
 		}
 		txns = append(txns, p)
+	}
+	for i := range txns {
+		last := txns[min(i/batch*batch+batch, n)-1].commit.CommitTime
+		txns[i].commit.Received = last + 2000
 	}
 	return txns
 }

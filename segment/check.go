@@ -62,7 +62,7 @@ func (c *checker) record(r *Record, offset int) error {
 			return fmt.Errorf("heartbeat with an id")
 		}
 		c.open = false
-		c.cur.XID, c.cur.Position, c.cur.CommitTime = r.XID, r.Position, r.CommitTime
+		c.cur.XID, c.cur.Position, c.cur.CommitTime, c.cur.Received, c.cur.Note = r.XID, r.Position, r.CommitTime, r.Received, r.Note
 		r.Seq, r.TxnKind = c.cur.Seq, c.cur.Kind
 		c.txns = append(c.txns, c.cur)
 		c.latest = max(c.latest, r.CommitTime)
@@ -91,7 +91,7 @@ func (c *checker) index(x *Index) error {
 	for i := range c.txns {
 		a, b := &x.Txns[i], &c.txns[i]
 		if a.Seq != b.Seq || a.Kind != b.Kind || a.XID != b.XID || a.Position != b.Position || a.CommitTime != b.CommitTime ||
-			a.Messages != b.Messages || a.Bytes != b.Bytes || a.Frame != b.Frame || a.Offset != b.Offset {
+			a.Received != b.Received || a.Note != b.Note || a.Messages != b.Messages || a.Bytes != b.Bytes || a.Frame != b.Frame || a.Offset != b.Offset {
 			return fmt.Errorf("index: entry of transaction %s differs from its records", b.Seq)
 		}
 	}

@@ -91,7 +91,7 @@ func TestBrokenConnection(t *testing.T) {
 func TestFutureVersion(t *testing.T) {
 	t.Parallel()
 	head := split(t, sample(t))
-	binary.LittleEndian.PutUint16(head.header[8:], 2)
+	binary.LittleEndian.PutUint16(head.header[8:], 3)
 	binary.LittleEndian.PutUint16(head.header[10:], 400) // all but the checksum may change its meaning
 	_, err := readAll(bytes.NewReader(head.join()))
 	checkVersionError(t, err)
@@ -100,7 +100,7 @@ func TestFutureVersion(t *testing.T) {
 	foot.after = func(b []byte) {
 		f := b[len(b)-footerSize:]
 		f[0] ^= 0xff
-		binary.LittleEndian.PutUint16(f[56:], 2)
+		binary.LittleEndian.PutUint16(f[56:], 3)
 		binary.LittleEndian.PutUint32(f[60:], crcOf(f[:60]))
 	}
 	_, err = readTail(foot.join(), TailGuess)
@@ -109,8 +109,8 @@ func TestFutureVersion(t *testing.T) {
 
 func checkVersionError(t *testing.T, err error) {
 	t.Helper()
-	if !errors.Is(err, ErrVersion) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "version 2, this build reads 1") {
-		t.Fatalf("version 2: %v", err)
+	if !errors.Is(err, ErrVersion) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "version 3, this build reads versions up to 2") {
+		t.Fatalf("version 3: %v", err)
 	}
 }
 
@@ -118,7 +118,7 @@ func checkVersionError(t *testing.T, err error) {
 // show beside the records, which Tail does not read, or in itself.
 func TestTailChecks(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*Index){
+	for name, spoil := range map[string]func(*Index){
 		"unknown kind":            func(x *Index) { x.Txns[1].Kind = 3 },
 		"begins out of order":     func(x *Index) { x.Txns[0].Offset, x.Txns[0].Frame = x.Txns[1].Offset, x.Txns[1].Frame },
 		"begin behind its frame":  func(x *Index) { x.Txns[0].Offset = x.Frames[0].Raw },
@@ -126,9 +126,13 @@ func TestTailChecks(t *testing.T) {
 		"frames too short":        func(x *Index) { x.Frames[0].Stored-- },
 		"a frame of no bytes":     func(x *Index) { x.Frames[0].Raw = 0 },
 		"a frame beyond any size": func(x *Index) { x.Frames[0].Raw = maxRaw + 1 },
+		"a note too long":         func(x *Index) { x.Txns[1].Note = strings.Repeat("x", change.MaxNote+1) },
+		"a note too long in all": func(x *Index) {
+			x.Txns[1].Note, x.Txns[2].Note = strings.Repeat("x", change.MaxNote), strings.Repeat("x", change.MaxNote+1)
+		},
 	} {
 		p := split(t, sample(t))
-		p.reindex(change)
+		p.reindex(spoil)
 		if _, err := readTail(p.join(), TailGuess); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -199,7 +203,8 @@ func TestMisuse(t *testing.T) {
 	check(t, w.Write(&change.Message{Touched: []change.Touch{{Op: change.OpMessage}}})) // a touch without a table
 	refused("a long id", w.Commit(&change.Message{XID: strings.Repeat("x", maxXID+1)}))
 	refused("a long position", w.Commit(&change.Message{Position: change.Position(strings.Repeat("x", maxPosition+1))}))
-	check(t, w.Commit(&change.Message{XID: strings.Repeat("x", maxXID), Position: change.Position(strings.Repeat("x", maxPosition))}))
+	refused("a long note", w.Commit(&change.Message{Note: strings.Repeat("x", change.MaxNote+1)}))
+	check(t, w.Commit(&change.Message{XID: strings.Repeat("x", maxXID), Position: change.Position(strings.Repeat("x", maxPosition)), Note: strings.Repeat("x", change.MaxNote)}))
 	check(t, w.Begin(change.TxnHeartbeat))
 	refused("a message in a heartbeat", w.Write(message))
 	refused("a heartbeat with an id", w.Commit(&change.Message{XID: "1"}))
@@ -234,6 +239,26 @@ func TestFull(t *testing.T) {
 	}
 	_, err = w.Close("end") // of what came before
 	check(t, err)
+}
+
+// TestFullOfNotes fills a segment with notes until the limit.
+func TestFullOfNotes(t *testing.T) {
+	t.Parallel()
+	w, err := NewWriter(discard{}, Header{First: 1})
+	check(t, err)
+	note := strings.Repeat("x", change.MaxNote)
+	var last error
+	full := 0
+	for last == nil {
+		if full == 0 && w.Full() {
+			full = w.Txns()
+		}
+		check(t, w.Begin(change.TxnHeartbeat))
+		last = w.Commit(&change.Message{Note: note})
+	}
+	if full != maxNames/2/len(note)+1 || w.Txns() != maxNames/len(note) {
+		t.Errorf("full with %d notes, %d accepted", full, w.Txns())
+	}
 }
 
 // failing is an Output that fails once, at its nth call.

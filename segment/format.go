@@ -17,8 +17,12 @@ import (
 // The constants of the format. They are part of every file ever written: change
 // none of them, raise Version instead.
 const (
-	// Version is the format version this build writes, and the newest it reads.
-	Version = 1
+	// Version is the format version this build writes, and the newest it reads. It
+	// reads all before it, too.
+	Version = 2
+	// versionNotes is the first version whose transactions have a note and a time of
+	// receipt.
+	versionNotes = 2
 
 	headerSize      = 108
 	frameHeaderSize = 16
@@ -49,7 +53,7 @@ const (
 	// maxXID and maxPosition bound a transaction's id and a position.
 	maxXID      = 1 << 10
 	maxPosition = 1 << 16
-	// maxNames bounds the ids and positions of a segment together: the index stores
+	// maxNames bounds the ids, positions and notes of a segment together: the index stores
 	// what they share with their neighbours once, a reader's memory holds them whole.
 	maxNames = 1 << 27
 	// maxRatio bounds how many bytes one stored byte may decompress to. No Zstandard
@@ -138,27 +142,27 @@ func (h *Header) encode() []byte {
 
 // parseHeader checks magic, checksum and version before anything else, so that a
 // newer segment is named as such and damage never is.
-func parseHeader(b []byte) (Header, error) {
-	var h Header
+func parseHeader(b []byte) (h Header, version uint16, err error) {
 	if len(b) < headerSize {
-		return h, truncated(int64(len(b)), "the header")
+		return h, 0, truncated(int64(len(b)), "the header")
 	}
 	if string(b[:8]) != headerMagic {
-		return h, corrupt(0, "no segment: the magic bytes are %x", b[:8])
+		return h, 0, corrupt(0, "no segment: the magic bytes are %x", b[:8])
 	}
 	// The checksum stands here in every version: a flipped bit in the version field
 	// is damage, not a version.
 	if crc32.Checksum(b[:104], castagnoli) != binary.LittleEndian.Uint32(b[104:]) {
-		return h, corrupt(0, "header checksum mismatch")
+		return h, 0, corrupt(0, "header checksum mismatch")
 	}
-	if err := checkVersion(binary.LittleEndian.Uint16(b[8:]), 8); err != nil {
-		return h, err
+	version = binary.LittleEndian.Uint16(b[8:])
+	if err := checkVersion(version, 8); err != nil {
+		return h, 0, err
 	}
 	if n := binary.LittleEndian.Uint16(b[10:]); n != headerSize {
-		return h, corrupt(10, "header size %d, want %d", n, headerSize)
+		return h, 0, corrupt(10, "header size %d, want %d", n, headerSize)
 	}
 	if flags := binary.LittleEndian.Uint32(b[12:]); flags != 0 {
-		return h, corrupt(12, "unknown header flags %#x", flags)
+		return h, 0, corrupt(12, "unknown header flags %#x", flags)
 	}
 	copy(h.Archive[:], b[16:32])
 	h.Epoch = binary.LittleEndian.Uint64(b[32:])
@@ -166,13 +170,13 @@ func parseHeader(b []byte) (Header, error) {
 	copy(h.Prev[:], b[48:80])
 	h.Engine = strings.TrimRight(string(b[80:96]), "\x00")
 	if strings.ContainsRune(h.Engine, 0) {
-		return h, corrupt(80, "engine %q", h.Engine)
+		return h, 0, corrupt(80, "engine %q", h.Engine)
 	}
 	h.Latest = change.Time(binary.LittleEndian.Uint64(b[96:]))
 	if h.First == 0 {
-		return h, corrupt(40, "first Seq is zero")
+		return h, 0, corrupt(40, "first Seq is zero")
 	}
-	return h, nil
+	return h, version, nil
 }
 
 // checkVersion judges a version whose checksum was right.
@@ -181,7 +185,7 @@ func checkVersion(v uint16, off int64) error {
 	case v == 0:
 		return corrupt(off, "version 0")
 	case v > Version:
-		return fmt.Errorf("%w: version %d, this build reads %d", ErrVersion, v, Version)
+		return fmt.Errorf("%w: version %d, this build reads versions up to %d", ErrVersion, v, Version)
 	}
 	return nil
 }
@@ -233,10 +237,11 @@ func (f frameHeader) sum(p []byte) uint32 {
 }
 
 type footer struct {
-	index  int64 // offset of the index frame
-	length int64 // its length, frame header included
-	size   int64 // of the whole segment
-	hash   Hash
+	version uint16 // set by parseFooter
+	index   int64  // offset of the index frame
+	length  int64  // its length, frame header included
+	size    int64  // of the whole segment
+	hash    Hash
 }
 
 func (f *footer) encode() []byte {
@@ -263,16 +268,18 @@ func parseFooter(b []byte, size int64) (footer, error) {
 	case !sound:
 		return footer{}, corrupt(off, "footer checksum mismatch")
 	}
-	if err := checkVersion(binary.LittleEndian.Uint16(b[56:]), off+56); err != nil {
+	version := binary.LittleEndian.Uint16(b[56:])
+	if err := checkVersion(version, off+56); err != nil {
 		return footer{}, err
 	}
 	if flags := binary.LittleEndian.Uint16(b[58:]); flags != 0 {
 		return footer{}, corrupt(off+58, "unknown footer flags %#x", flags)
 	}
 	f := footer{
-		index:  int64(binary.LittleEndian.Uint64(b)),
-		length: int64(binary.LittleEndian.Uint64(b[8:])),
-		size:   int64(binary.LittleEndian.Uint64(b[16:])),
+		version: version,
+		index:   int64(binary.LittleEndian.Uint64(b)),
+		length:  int64(binary.LittleEndian.Uint64(b[8:])),
+		size:    int64(binary.LittleEndian.Uint64(b[16:])),
 	}
 	copy(f.hash[:], b[24:56])
 	switch {

@@ -51,7 +51,7 @@ func FuzzReader(f *testing.F) {
 // FuzzTail also mends the checksums, without which little but they are tested.
 func FuzzTail(f *testing.F) {
 	seed(f)
-	for _, name := range []string{"one-insert", "several-frames", "many-tables"} {
+	for _, name := range []string{"v2-one-insert", "v2-several-frames", "v2-many-tables", "v2-note"} {
 		f.Add(split(f, readVector(f, vectorDir+"/"+name+".txt").data).index)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

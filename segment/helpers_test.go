@@ -21,6 +21,7 @@ func (m *memory) Truncate(size int64) error { m.b = m.b[:size]; return nil }
 
 // contents is all a Reader says of a segment.
 type contents struct {
+	version uint16
 	header  Header
 	records []Record
 	index   *Index
@@ -32,7 +33,7 @@ func readAll(in io.Reader) (contents, error) {
 	if err != nil {
 		return contents{}, err
 	}
-	c := contents{header: r.Header()}
+	c := contents{version: r.version, header: r.Header()}
 	for {
 		rec, err := r.Next()
 		if err == io.EOF {
@@ -171,7 +172,7 @@ func (p *parts) join() []byte {
 
 // reindex changes the decoded index and encodes it again.
 func (p *parts) reindex(change func(*Index)) {
-	x, err := decodeIndex(p.index)
+	x, err := decodeIndex(p.index, Version)
 	if err != nil {
 		panic(err)
 	}
@@ -248,7 +249,7 @@ func sample(t testing.TB) []byte {
 	check(t, w.Write(&change.Message{Raw: []byte("B 1")}))
 	check(t, w.Write(&change.Message{Raw: []byte("U accounts 17"), Defs: []*change.Definition{def}, Touched: []change.Touch{{Table: table, Op: change.OpUpdate, Rows: 1}}}))
 	check(t, w.Write(&change.Message{Raw: []byte("C 1")}))
-	check(t, w.Commit(&change.Message{XID: "744", Position: "0/15D6A38", CommitTime: 1_700_000_000_000_000}))
+	check(t, w.Commit(&change.Message{XID: "744", Position: "0/15D6A38", CommitTime: 1_700_000_000_000_000, Received: 1_700_000_000_004_321}))
 	check(t, w.Begin(change.TxnSource))
 	for i := range 6 {
 		check(t, w.Write(&change.Message{
@@ -256,7 +257,7 @@ func sample(t testing.TB) []byte {
 			Touched: []change.Touch{{Table: other, Op: change.OpInsert, Rows: 1}, {Table: table, Op: change.OpDelete, Rows: 2}},
 		}))
 	}
-	check(t, w.Commit(&change.Message{XID: "745", Position: "0/15D6B70", CommitTime: 1_699_999_999_999_999}))
+	check(t, w.Commit(&change.Message{XID: "745", Position: "0/15D6B70", CommitTime: 1_699_999_999_999_999, Received: 1_700_000_000_004_321, Note: "alter table history add delta money"}))
 	check(t, w.Begin(change.TxnHeartbeat))
 	check(t, w.Commit(&change.Message{Position: "0/15D6C00", CommitTime: 1_700_000_000_500_000}))
 	_, err = w.Close("0/15D6C00")

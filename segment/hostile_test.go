@@ -78,7 +78,23 @@ func TestHostile(t *testing.T) {
 				} else {
 					b = append(append(b, uvarints(maxPosition-1)...), 1, byte(i))
 				}
-				b = append(b, 0, 0, 0, 0)
+				b = append(b, 0, 0, 0, 0, 0, 0, 0)
+			}
+			p.index = b
+		}},
+		{"index notes that multiply", maxNames + 400<<20, func(p *parts) {
+			const txns = maxNames/change.MaxNote + 100
+			b := append([]byte{0, 0, 1}, uvarints(100, maxRaw)...)
+			b = append(append(b, 0, 0), uvarints(1, txns)...)
+			for i := range uint64(txns) {
+				b = append(append(b, 1, 0), uvarints(i)...)
+				if b = append(b, 0, 0, 0, 0, 0, 0); i == 0 {
+					b = append(append(b, 0), uvarints(change.MaxNote)...)
+					b = append(b, strings.Repeat("x", change.MaxNote)...)
+				} else {
+					b = append(append(b, uvarints(change.MaxNote-1)...), 1, byte(i))
+				}
+				b = append(b, 0, 0, 0)
 			}
 			p.index = b
 		}},
@@ -101,7 +117,7 @@ func TestHostile(t *testing.T) {
 				t.Errorf("reading took %d bytes of memory, %v", used, err)
 			}
 			used = allocated(func() { _, err = readTail(seg, TailGuess) })
-			if strings.Contains(c.name, "multiply") && !strings.Contains(err.Error(), "ids and positions") {
+			if strings.Contains(c.name, "multiply") && !strings.Contains(err.Error(), "ids, positions and notes") {
 				t.Errorf("refused for another reason: %v", err)
 			}
 			if strings.HasPrefix(c.name, "index") || strings.HasPrefix(c.name, "footer") {

@@ -22,6 +22,8 @@ type Index struct {
 	Frames []Frame         // in file order, the first one behind the header
 	Tables []change.Table  // every table its transactions touched
 	Txns   []Entry
+
+	version uint16 // of the segment's format
 }
 
 // Entry is a transaction and the place of its first record.
@@ -54,11 +56,12 @@ type indexWriter struct {
 	body   []byte
 	xid    string
 	pos    string
-	time   change.Time
-	latest change.Time
+	note   string
 	frame  int
 	first  change.Seq
-	names  int // bytes of all ids and positions
+	names  int // bytes of all ids, positions and notes
+
+	time, received, latest change.Time
 }
 
 func (x *indexWriter) reset() { *x = indexWriter{tables: x.tables[:0], body: x.body[:0]} }
@@ -75,6 +78,8 @@ func (x *indexWriter) add(t *change.Txn, frame, offset int, counts []tableCount)
 	b = appendShared(b, x.xid, t.XID)
 	b = appendShared(b, x.pos, string(t.Position))
 	b = binary.AppendVarint(b, int64(t.CommitTime-x.time))
+	b = binary.AppendVarint(b, int64(t.Received-x.received))
+	b = appendShared(b, x.note, t.Note)
 	b = binary.AppendUvarint(b, t.Messages)
 	b = binary.AppendUvarint(b, t.Bytes)
 	b = binary.AppendUvarint(b, uint64(len(counts)))
@@ -90,8 +95,9 @@ func (x *indexWriter) add(t *change.Txn, frame, offset int, counts []tableCount)
 		b = binary.AppendUvarint(b, c.deletes)
 		b = binary.AppendUvarint(b, c.truncates)
 	}
-	x.names += len(t.XID) + len(t.Position)
-	x.body, x.xid, x.pos, x.time, x.frame = b, t.XID, string(t.Position), t.CommitTime, frame
+	x.names += len(t.XID) + len(t.Position) + len(t.Note)
+	x.body, x.xid, x.pos, x.time, x.note, x.frame = b, t.XID, string(t.Position), t.CommitTime, t.Note, frame
+	x.received = t.Received
 }
 
 // keepTables puts the tables numbered so far back into m, after a rollback.
@@ -127,9 +133,9 @@ func (x *indexWriter) encode(end change.Position, frames []Frame) []byte {
 
 // decodeIndex reads what encode wrote. Every count is checked against the bytes
 // that are left before memory is taken for it.
-func decodeIndex(b []byte) (*Index, error) {
+func decodeIndex(b []byte, version uint16) (*Index, error) {
 	d := decoder{b: b}
-	x := &Index{End: change.Position(d.name(maxPosition)), Latest: change.Time(d.varint())}
+	x := &Index{version: version, End: change.Position(d.name(maxPosition)), Latest: change.Time(d.varint())}
 	d.frames(x)
 	d.tables(x)
 	d.txns(x)
@@ -178,7 +184,11 @@ func (d *decoder) tables(x *Index) {
 
 func (d *decoder) txns(x *Index) {
 	seq := change.Seq(d.uvarint())
-	n := d.count(11)
+	least := 11 // bytes of an entry
+	if x.version >= versionNotes {
+		least = 14
+	}
+	n := d.count(least)
 	if d.err == nil && (n == 0 || seq == 0 || seq+change.Seq(n) < seq) {
 		d.fail("%d transactions from Seq %s", n, seq)
 	}
@@ -197,9 +207,13 @@ func (d *decoder) txns(x *Index) {
 		e.XID = d.shared(last.XID, maxXID)
 		e.Position = change.Position(d.shared(string(last.Position), maxPosition))
 		e.CommitTime = last.CommitTime + change.Time(d.varint())
+		if x.version >= versionNotes {
+			e.Received = last.Received + change.Time(d.varint())
+			e.Note = d.shared(last.Note, change.MaxNote)
+		}
 		e.Messages, e.Bytes = d.uvarint(), d.uvarint()
 		e.Tables = d.counts(x.Tables)
-		names += len(e.XID) + len(e.Position)
+		names += len(e.XID) + len(e.Position) + len(e.Note)
 		switch {
 		case d.err != nil:
 			return
@@ -210,7 +224,7 @@ func (d *decoder) txns(x *Index) {
 		case i > 0 && e.Frame == last.Frame && e.Offset <= last.Offset:
 			d.fail("transaction %s does not begin after the one before it", e.Seq)
 		case names > maxNames:
-			d.fail("the ids and positions up to transaction %s take more than %d bytes", e.Seq, maxNames)
+			d.fail("the ids, positions and notes up to transaction %s take more than %d bytes", e.Seq, maxNames)
 		}
 		x.Txns = append(x.Txns, e)
 	}

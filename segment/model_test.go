@@ -73,6 +73,8 @@ func drawTxns(t *rapid.T, target int) []plannedTxn {
 		}
 		x.commit.Position = change.Position(rapid.StringN(0, 12, 40).Draw(t, "position"))
 		x.commit.CommitTime = change.Time(rapid.Int64().Draw(t, "time"))
+		x.commit.Received = change.Time(rapid.OneOf(rapid.Just(int64(0)), rapid.Int64(), rapid.Just(int64(x.commit.CommitTime))).Draw(t, "received"))
+		x.commit.Note = rapid.StringN(0, 60, change.MaxNote).Draw(t, "note")
 		txns = append(txns, x)
 	}
 	txns = append(txns, plannedTxn{kind: change.TxnHeartbeat}) // a segment holds one at least
@@ -117,7 +119,7 @@ func expect(h Header, txns []plannedTxn) (records []Record, index Index) {
 			continue
 		}
 		records = append(records, Record{Kind: Begin, Seq: seq, TxnKind: x.kind})
-		e := Entry{Txn: change.Txn{Seq: seq, Kind: x.kind, XID: x.commit.XID, Position: x.commit.Position, CommitTime: x.commit.CommitTime}}
+		e := Entry{Txn: change.Txn{Seq: seq, Kind: x.kind, XID: x.commit.XID, Position: x.commit.Position, CommitTime: x.commit.CommitTime, Received: x.commit.Received, Note: x.commit.Note}}
 		pos := map[*change.Table]int{}
 		for j := range x.messages {
 			m := &x.messages[j]
@@ -154,7 +156,7 @@ func expect(h Header, txns []plannedTxn) (records []Record, index Index) {
 			}
 		}
 		c := &x.commit
-		records = append(records, Record{Kind: Commit, Seq: seq, TxnKind: x.kind, XID: c.XID, Position: c.Position, CommitTime: c.CommitTime})
+		records = append(records, Record{Kind: Commit, Seq: seq, TxnKind: x.kind, XID: c.XID, Position: c.Position, CommitTime: c.CommitTime, Received: c.Received, Note: c.Note})
 		index.Latest = max(index.Latest, c.CommitTime)
 		index.Txns = append(index.Txns, e)
 		seq++

@@ -24,7 +24,7 @@ const (
 	Begin RecordKind = recordBegin
 	// Message is a source message of the open transaction.
 	Message RecordKind = recordMessage
-	// Commit ends the open transaction; XID, Position and CommitTime are set.
+	// Commit ends the open transaction; XID, Position, CommitTime, Received and Note are set.
 	Commit RecordKind = recordCommit
 )
 
@@ -37,6 +37,8 @@ type Record struct {
 	XID        string
 	Position   change.Position
 	CommitTime change.Time
+	Received   change.Time
+	Note       string
 }
 
 // FrameReader decompresses frames. The zero value is not ready: use
@@ -143,6 +145,7 @@ type Reader struct {
 	hash   hash.Hash
 	header Header
 
+	version uint16 // of the segment's format
 	raw     []byte // rest of the current frame
 	rawSize int
 	rawOff  int64
@@ -175,7 +178,7 @@ func (r *Reader) Reset(in io.Reader) error {
 		r.err = shortRead(err, int64(n), "the header")
 		return r.err
 	}
-	r.header, r.err = parseHeader(b)
+	r.header, r.version, r.err = parseHeader(b)
 	r.hash.Write(b)
 	r.off = headerSize
 	r.check.next, r.check.latest = r.header.First, r.header.Latest
@@ -200,7 +203,7 @@ func (r *Reader) Next() (Record, error) {
 	if r.err != nil {
 		return Record{}, r.err
 	}
-	rec, n, err := parseRecord(r.raw)
+	rec, n, err := parseRecord(r.raw, r.version)
 	if err == nil {
 		err = r.check.record(&rec, r.rawSize-len(r.raw))
 	}
@@ -230,7 +233,7 @@ func (r *Reader) frame() error {
 // end reads the footer behind the index that stands at off and compares all that
 // was read with it. It returns io.EOF when the segment is sound.
 func (r *Reader) end(off int64, raw []byte) error {
-	x, err := decodeIndex(raw)
+	x, err := decodeIndex(raw, r.version)
 	if err != nil {
 		return &CorruptError{Offset: off, Err: err}
 	}
@@ -249,6 +252,9 @@ func (r *Reader) end(off int64, raw []byte) error {
 	if err != nil {
 		return err
 	}
+	if f.version != r.version {
+		return corrupt(r.off+56, "the footer is of version %d, the header of version %d", f.version, r.version)
+	}
 	if f.index != off {
 		return corrupt(r.off, "the footer places the index at %d, it stands at %d", f.index, off)
 	}
@@ -260,8 +266,9 @@ func (r *Reader) end(off int64, raw []byte) error {
 	return io.EOF
 }
 
-// parseRecord reads the record at the start of b and returns its length.
-func parseRecord(b []byte) (Record, int, error) {
+// parseRecord reads the record at the start of b, which is of a segment of the given
+// version, and returns its length.
+func parseRecord(b []byte, version uint16) (Record, int, error) {
 	kind := RecordKind(b[0])
 	size, n := binary.Uvarint(b[1:])
 	if n <= 0 || size > uint64(len(b)-1-n) {
@@ -284,6 +291,9 @@ func parseRecord(b []byte) (Record, int, error) {
 	case Commit:
 		d := decoder{b: rec.Raw}
 		rec.XID, rec.Position, rec.CommitTime = d.name(maxXID), change.Position(d.name(maxPosition)), change.Time(d.varint())
+		if version >= versionNotes {
+			rec.Received, rec.Note = change.Time(d.varint()), d.name(change.MaxNote)
+		}
 		rec.Raw = nil
 		return rec, end, d.done()
 	}

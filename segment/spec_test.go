@@ -114,8 +114,8 @@ func TestSpecConstants(t *testing.T) {
 	compareNumbers(t, records[2], map[string]int64{"source": int64(change.TxnSource), "heartbeat": int64(change.TxnHeartbeat)})
 	compareNumbers(t, specTables(t, "4.6 Limits")[0], map[string]int64{
 		"raw size of a frame": maxRaw, "stored size of a frame, frame header not counted": maxStored, "raw bytes for each stored byte of a frame": maxRatio,
-		"raw size of an index": maxIndex, "length of a transaction's id": maxXID, "length of a position": maxPosition,
-		"ids and positions of a segment's transactions together": maxNames,
+		"raw size of an index": maxIndex, "length of a transaction's id": maxXID, "length of a position": maxPosition, "length of a note": change.MaxNote,
+		"ids, positions and notes of a segment's transactions together": maxNames,
 	})
 	versions := specTables(t, "4.8 Versions")[0]
 	if last := versions[len(versions)-1][0]; last != strconv.Itoa(Version) {
@@ -140,7 +140,7 @@ func compareNumbers(t *testing.T, table [][]string, want map[string]int64) {
 // TestSpecExample compares the worked example with the vector it speaks of.
 func TestSpecExample(t *testing.T) {
 	t.Parallel()
-	v := readVector(t, vectorDir+"/one-insert.txt")
+	v := readVector(t, vectorDir+"/v2-one-insert.txt")
 	b, err := os.ReadFile("../docs/format.md")
 	check(t, err)
 	_, dump, _ := strings.Cut(string(b), "## 6. Worked example")

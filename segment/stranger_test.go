@@ -25,7 +25,8 @@ import (
 
 // stranger lists a segment as the vectors do.
 type stranger struct {
-	lines []string
+	lines   []string
+	version uint16
 
 	open, beat  bool
 	next        uint64
@@ -46,6 +47,7 @@ var (
 	frameLimits    = [2]uint32{1158676480, 1140850688}
 	indexLimit     = uint32(67108864)
 	idLimit, posLi = uint64(1024), uint64(65536)
+	noteLimit      = uint64(256)
 )
 
 func (s *stranger) add(format string, args ...any) {
@@ -58,9 +60,9 @@ func (s *stranger) read(b []byte) error {
 	if len(b) < 108 || !bytes.Equal(b[:8], segmentMagic) || crc32.Checksum(b[:104], castagnoli) != u32(b[104:]) {
 		return reject("header")
 	}
-	if v := u16(b[8:]); v > 1 {
+	if s.version = u16(b[8:]); s.version > 2 {
 		return errNewer
-	} else if v != 1 || u16(b[10:]) != 108 || u32(b[12:]) != 0 {
+	} else if s.version == 0 || u16(b[10:]) != 108 || u32(b[12:]) != 0 {
 		return reject("header fields")
 	}
 	name, rest, _ := bytes.Cut(b[80:96], []byte{0})
@@ -225,17 +227,21 @@ func (s *stranger) records(raw []byte) (err error) {
 				return reject("commit")
 			}
 			id, position, at := body.text(idLimit), body.text(posLi), body.varint()
+			var added string // by version 2
+			if s.version == 2 {
+				added = fmt.Sprintf(" received=%d note=%x", body.varint(), body.text(noteLimit))
+			}
 			if s.beat && id != "" {
 				return reject("heartbeat")
 			}
 			s.latest = max(s.latest, at)
-			s.add("commit xid=%s position=%s time=%d", id, position, at)
+			s.add("commit xid=%s position=%s time=%d%s", id, position, at, added)
 			of := 1
 			if s.beat {
 				of = 2
 			}
-			s.found = append(s.found, fmt.Sprintf("txn seq=%d kind=%d xid=%s position=%s time=%d messages=%d bytes=%d frame=%d offset=%d",
-				s.next, of, id, position, at, s.count, s.size, s.begins[0], s.begins[1]))
+			s.found = append(s.found, fmt.Sprintf("txn seq=%d kind=%d xid=%s position=%s time=%d messages=%d bytes=%d frame=%d offset=%d%s",
+				s.next, of, id, position, at, s.count, s.size, s.begins[0], s.begins[1], added))
 			s.open = false
 			s.next++
 		default:
@@ -271,20 +277,29 @@ func (s *stranger) index(raw []byte, first uint64) (err error) {
 	for range c.number(10) {
 		tables = append(tables, fmt.Sprintf("schema=%s name=%s version=%d", c.text(1<<40), c.text(1<<40), u64(c.take(8))))
 	}
-	if c.uvarint() != first || c.number(11) != uint64(len(s.found)) || len(s.found) == 0 {
+	least := 11
+	if s.version == 2 {
+		least = 14
+	}
+	if c.uvarint() != first || c.number(least) != uint64(len(s.found)) || len(s.found) == 0 {
 		return reject("index transactions")
 	}
 	var at, number uint64
-	var id, position string
-	var time int64
+	var id, position, note, added string
+	var time, received int64
 	for i, want := range s.found {
 		kind := c.take(1)[0]
 		number += c.uvarint()
 		at = c.uvarint()
 		id, position = c.shared(id, idLimit), c.shared(position, posLi)
 		time += c.varint()
-		got := fmt.Sprintf("txn seq=%d kind=%d xid=%s position=%s time=%d messages=%d bytes=%d frame=%d offset=%d",
-			first+uint64(i), kind, id, position, time, c.uvarint(), c.uvarint(), number, at)
+		if s.version == 2 {
+			received += c.varint()
+			note = c.shared(note, noteLimit)
+			added = fmt.Sprintf(" received=%d note=%x", received, note)
+		}
+		got := fmt.Sprintf("txn seq=%d kind=%d xid=%s position=%s time=%d messages=%d bytes=%d frame=%d offset=%d%s",
+			first+uint64(i), kind, id, position, time, c.uvarint(), c.uvarint(), number, at, added)
 		if got != want {
 			return reject("index entry")
 		}
@@ -309,11 +324,11 @@ func (s *stranger) footer(b []byte, index, end int) error {
 	if len(f) != 72 || !bytes.Equal(f[64:], endMarker) || crc32.Checksum(f[:60], castagnoli) != u32(f[60:]) {
 		return reject("footer")
 	}
-	if u16(f[56:]) > 1 {
+	if u16(f[56:]) > 2 {
 		return errNewer
 	}
 	hash := sha256.Sum256(b[:end+24])
-	if u16(f[56:]) != 1 || u16(f[58:]) != 0 || u64(f) != uint64(index) || u64(f[8:]) != uint64(end-index) || u64(f[16:]) != uint64(len(b)) || !bytes.Equal(f[24:56], hash[:]) {
+	if u16(f[56:]) != s.version || u16(f[58:]) != 0 || u64(f) != uint64(index) || u64(f[8:]) != uint64(end-index) || u64(f[16:]) != uint64(len(b)) || !bytes.Equal(f[24:56], hash[:]) {
 		return reject("footer fields")
 	}
 	s.lines[len(s.lines)-1] += fmt.Sprintf(" hash=%x", hash)
@@ -422,7 +437,7 @@ func FuzzStranger(f *testing.F) {
 		foot = binary.LittleEndian.AppendUint64(foot, uint64(len(b)-at))
 		foot = binary.LittleEndian.AppendUint64(foot, uint64(len(b)+72))
 		hash := sha256.Sum256(append(b, foot...))
-		foot = append(append(foot, hash[:]...), 1, 0, 0, 0)
+		foot = append(append(foot, hash[:]...), b[8], b[9], 0, 0)
 		foot = binary.LittleEndian.AppendUint32(foot, crc32.Checksum(foot, castagnoli))
 		b = append(append(b, foot...), endMarker...)
 

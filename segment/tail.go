@@ -52,7 +52,7 @@ func (f *FrameReader) Tail(b []byte, size int64) (t *Tail, need int64, err error
 	if h.flags != flagIndex {
 		return nil, 0, corrupt(foot.index, "no index where the footer places it")
 	}
-	x, err := decodeIndex(raw)
+	x, err := decodeIndex(raw, foot.version)
 	if err != nil {
 		return nil, 0, &CorruptError{Offset: foot.index, Err: err}
 	}
@@ -75,7 +75,7 @@ func (f *FrameReader) ReadFrame(r io.Reader, x *Index, i int, record func(offset
 		return corrupt(off, "frame %d is not the one the index describes", i)
 	}
 	for at := 0; at < len(raw); {
-		rec, n, err := parseRecord(raw[at:])
+		rec, n, err := parseRecord(raw[at:], x.version)
 		if err != nil {
 			return corrupt(off, "record at byte %d of the frame: %w", at, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +17,7 @@ import (
 	"txreel/change"
 )
 
-var update = flag.Bool("update", false, "write testdata/segments anew")
+var update = flag.Bool("update", false, "write the vectors of this version in testdata/segments anew")
 
 const vectorDir = "../testdata/segments"
 
@@ -78,15 +79,15 @@ func (c *contents) list() (lines []string) {
 		case Message:
 			add("message %x", r.Raw)
 		case Commit:
-			add("commit xid=%s position=%s time=%d", r.XID, r.Position, r.CommitTime)
+			add("commit xid=%s position=%s time=%d%s", r.XID, r.Position, r.CommitTime, c.notes(r.Received, r.Note))
 		}
 	}
 	for i, f := range c.index.Frames {
 		add("frame %d stored=%d raw=%d definitions=%t", i, f.Stored, f.Raw, f.Definitions)
 	}
 	for _, e := range c.index.Txns {
-		add("txn seq=%d kind=%d xid=%s position=%s time=%d messages=%d bytes=%d frame=%d offset=%d",
-			e.Seq, e.Kind, e.XID, e.Position, e.CommitTime, e.Messages, e.Bytes, e.Frame, e.Offset)
+		add("txn seq=%d kind=%d xid=%s position=%s time=%d messages=%d bytes=%d frame=%d offset=%d%s",
+			e.Seq, e.Kind, e.XID, e.Position, e.CommitTime, e.Messages, e.Bytes, e.Frame, e.Offset, c.notes(e.Received, e.Note))
 		for _, n := range e.Tables {
 			add("touched schema=%s name=%s version=%d inserts=%d updates=%d deletes=%d truncates=%d",
 				n.Table.Schema, n.Table.Name, n.Table.Version, n.Inserts, n.Updates, n.Deletes, n.Truncates)
@@ -94,6 +95,14 @@ func (c *contents) list() (lines []string) {
 	}
 	add("end position=%s latest=%d hash=%x", c.index.End, c.index.Latest, c.hash)
 	return lines
+}
+
+// notes lists what version 2 added.
+func (c *contents) notes(received change.Time, note string) string {
+	if c.version < versionNotes {
+		return ""
+	}
+	return fmt.Sprintf(" received=%d note=%x", received, note)
 }
 
 // TestVectors reads every file of testdata/segments. Those files are the format's:
@@ -104,7 +113,7 @@ func TestVectors(t *testing.T) {
 	}
 	paths, err := filepath.Glob(vectorDir + "/*.txt")
 	check(t, err)
-	if len(paths) < 30 {
+	if len(paths) < 130 {
 		t.Fatalf("%d vectors", len(paths))
 	}
 	for _, path := range paths {
@@ -146,7 +155,7 @@ func writeVectors(t *testing.T) {
 			t.Fatalf("two vectors %s", v.name)
 		}
 		written[v.name] = true
-		check(t, os.WriteFile(filepath.Join(vectorDir, v.name+".txt"), []byte(v.String()), 0o644))
+		check(t, os.WriteFile(filepath.Join(vectorDir, fmt.Sprintf("v%d-%s.txt", Version, v.name)), []byte(v.String()), 0o644))
 	}
 }
 
@@ -168,6 +177,8 @@ func build(t testing.TB, h Header, target int, end change.Position, fill func(*W
 	return out.b
 }
 
+// vectors makes those of this version. Those of the versions before are kept as they
+// were written.
 func vectors(t testing.TB) (list []namedVector) {
 	add := func(expect, name, comment string, data []byte) {
 		list = append(list, namedVector{name, vector{expect: expect, comment: comment, data: data}})
@@ -193,7 +204,7 @@ func vectors(t testing.TB) (list []namedVector) {
 		check(t, w.Write(&change.Message{Raw: unhex("42 0000000001532f40 0002da5e9a2c8e40 000002e7")}))
 		check(t, w.Write(insert))
 		check(t, w.Write(&change.Message{Raw: unhex("43 00 0000000001532f40 0000000001532f70 0002da5e9a2c8e40")}))
-		check(t, w.Commit(&change.Message{XID: "743", Position: "0/1532F70", CommitTime: 1750000000000000}))
+		check(t, w.Commit(&change.Message{XID: "743", Position: "0/1532F70", CommitTime: 1750000000000000, Received: 1750000000001234}))
 	})
 	add("ok", "one-insert", "one transaction of PostgreSQL with one insert and the Relation message it needs", one)
 
@@ -203,7 +214,7 @@ func vectors(t testing.TB) (list []namedVector) {
 	}
 	beat := first
 	beat.First, beat.Prev, beat.Latest = 2, Hash(one[len(one)-48:len(one)-16]), 1750000000000000
-	add("ok", "heartbeat", "a heartbeat and nothing else; it follows one-insert in the chain",
+	add("ok", "heartbeat", "a heartbeat and nothing else; it follows v2-one-insert in the chain",
 		build(t, beat, frameTarget, "0/1533000", func(w *Writer) { heartbeat(w, "0/1532FA8", 1750000060000000) }))
 
 	text := func(s string) *change.Message { return &change.Message{Raw: []byte(s)} }
@@ -251,14 +262,33 @@ func vectors(t testing.TB) (list []namedVector) {
 	spoil := func(expect, name, comment string, change func(*parts)) {
 		p := split(t, one)
 		change(p)
-		add(expect, name, "one-insert, but "+comment, p.join())
+		add(expect, name, "v2-one-insert, but "+comment, p.join())
 	}
+	const alter = "ALTER TABLE `shop`.`orders` ADD COLUMN "
+	add("ok", "note", "notes that share their beginning, one of 256 bytes, one of no text, and none",
+		build(t, Header{Archive: id, Engine: "mysql", Epoch: 1, First: 7}, frameTarget, "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5", func(w *Writer) {
+			for i, note := range []string{alter + "a INT", alter + "b INT", strings.Repeat("x", change.MaxNote), "\xff\x00", ""} {
+				check(t, w.Begin(change.TxnSource))
+				check(t, w.Write(text("query")))
+				check(t, w.Commit(&change.Message{
+					XID: fmt.Sprint("3e11fa47-71ca-11e1-9e33-c80aa9429562:", 1+i), Position: change.Position(fmt.Sprint("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-", 1+i)), CommitTime: 1750000000000000, Note: note,
+				}))
+			}
+		}))
+	add("ok", "received", "times of receipt: one for two transactions, none, before the commit, at it, before 1970, the first and the last there are",
+		build(t, first, frameTarget, "0/9", func(w *Writer) {
+			for _, r := range []change.Time{1750000000000500, 1750000000000500, 0, 1749999999000000, 1750000000000000, -1, math.MinInt64, math.MaxInt64} {
+				check(t, w.Begin(change.TxnSource))
+				check(t, w.Commit(&change.Message{XID: "1", Position: "0/9", CommitTime: 1750000000000000, Received: r}))
+			}
+		}))
+
 	spoil("ok", "definition-outside", "the definition stands before the transaction", func(p *parts) {
 		raw := p.frames[0].raw
 		begin, rest := raw[:4], raw[4:]
-		_, n, err := parseRecord(rest)
+		_, n, err := parseRecord(rest, Version)
 		check(t, err) // the message before the definition
-		_, m, err := parseRecord(rest[n:])
+		_, m, err := parseRecord(rest[n:], Version)
 		check(t, err)
 		p.frames[0] = part{raw: slices.Concat(rest[n:n+m], begin, rest[:n], rest[n+m:]), flags: flagDefinitions}
 		p.relocate()
@@ -282,22 +312,22 @@ func vectors(t testing.TB) (list []namedVector) {
 		{"truncated-no-footer", "it ends where the footer should begin", len(one) - footerSize},
 		{"truncated-footer", "its last byte is missing", len(one) - 1},
 	} {
-		add("truncated", c.name, "one-insert, but "+c.comment, one[:c.size])
+		add("truncated", c.name, "v2-one-insert, but "+c.comment, one[:c.size])
 	}
 	flip := func(name, comment string, at int, mask byte) {
 		b := bytes.Clone(one)
 		b[at] ^= mask
-		add("corrupt", name, "one-insert, but "+comment, b)
+		add("corrupt", name, "v2-one-insert, but "+comment, b)
 	}
 	flip("flipped-magic", "a bit of the magic is flipped", 3, 0x20)
-	flip("flipped-version", "a bit of the version is flipped and the checksum is not made to match", 8, 2)
+	flip("flipped-version", "a bit of the version is flipped and the checksum is not made to match", 8, 1)
 	flip("flipped-header", "a bit of the archive's id is flipped", 20, 1)
 	flip("flipped-frame-length", "a bit of the frame's stored length is flipped", headerSize, 1)
 	flip("flipped-frame", "a bit of the frame's stored bytes is flipped", headerSize+40, 0x80)
 	flip("flipped-index", "a bit of the index is flipped", index+20, 4)
 	flip("flipped-footer", "a bit of the footer is flipped", len(one)-footerSize+16, 1)
 	flip("flipped-end-marker", "a bit of the end marker is flipped", len(one)-1, 1)
-	add("corrupt", "bytes-after-end", "one-insert, but a byte follows the end marker", append(bytes.Clone(one), 0))
+	add("corrupt", "bytes-after-end", "v2-one-insert, but a byte follows the end marker", append(bytes.Clone(one), 0))
 
 	spoil("corrupt", "version-zero", "it says version 0", func(p *parts) { p.header[8] = 0 })
 	spoil("corrupt", "header-size", "its header says another header size", func(p *parts) { p.header[10] = 100 })
@@ -329,12 +359,34 @@ func vectors(t testing.TB) (list []namedVector) {
 	records("record-wrong-seq", "its transaction has Seq 2 where the header says 1", func(raw []byte) []byte { return append(record(recordBegin, 2, 1), raw[4:]...) })
 	records("record-nested-begin", "a second transaction begins inside the first", func(raw []byte) []byte { return append(record(recordBegin, 1, 1), raw...) })
 	records("record-message-outside", "a message follows the commit", func(raw []byte) []byte { return append(raw, record(recordMessage, 'x')...) })
-	records("record-commit-outside", "a commit follows the commit", func(raw []byte) []byte { return append(raw, record(recordCommit, 0, 0, 0)...) })
+	records("record-commit-outside", "a commit follows the commit", func(raw []byte) []byte { return append(raw, record(recordCommit, 0, 0, 0, 0, 0)...) })
 	records("heartbeat-message", "a heartbeat with a message follows", func(raw []byte) []byte {
-		return slices.Concat(raw, record(recordBegin, 2, 2), record(recordMessage, 'x'), record(recordCommit, 0, 0, 0))
+		return slices.Concat(raw, record(recordBegin, 2, 2), record(recordMessage, 'x'), record(recordCommit, 0, 0, 0, 0, 0))
 	})
 	records("heartbeat-id", "a heartbeat with an id follows", func(raw []byte) []byte {
-		return slices.Concat(raw, record(recordBegin, 2, 2), record(recordCommit, 1, 'x', 0, 0))
+		return slices.Concat(raw, record(recordBegin, 2, 2), record(recordCommit, 1, 'x', 0, 0, 0, 0))
+	})
+	commit := func(rest ...byte) func([]byte) []byte { // what follows the commit time
+		return func(raw []byte) []byte {
+			at := 0
+			for raw[at] != recordCommit {
+				_, n, err := parseRecord(raw[at:], Version)
+				check(t, err)
+				at += n
+			}
+			body := raw[at+2:]
+			return append(raw[:at:at], record(recordCommit, slices.Concat(body[:22], rest)...)...)
+		}
+	}
+	records("record-commit-short", "its commit ends behind the commit time, as in version 1", commit())
+	records("record-commit-no-note", "its commit ends behind the time of receipt", commit(0))
+	records("record-commit-bytes", "its commit holds a byte too many", commit(0, 0, 0))
+	records("record-note-over", "its note goes over the end of the commit", commit(0, 2, 'x'))
+	long := strings.Repeat("x", change.MaxNote+1)
+	spoil("corrupt", "note-too-long", "it has a note of 257 bytes", func(p *parts) {
+		p.frames[0] = part{raw: commit(slices.Concat([]byte{0, 0x81, 2}, []byte(long))...)(p.frames[0].raw), flags: flagDefinitions}
+		p.relocate()
+		p.reindex(func(x *Index) { x.Txns[0].Note, x.Txns[0].Received = long, 0 })
 	})
 	records("record-unfinished", "a second transaction begins and never ends", func(raw []byte) []byte { return append(raw, record(recordBegin, 2, 1)...) })
 
@@ -344,11 +396,18 @@ func vectors(t testing.TB) (list []namedVector) {
 	entry("index-no-transactions", "its index lists no transaction", func(x *Index) { x.Txns = nil })
 	entry("index-missing-transaction", "its records hold a second transaction that the index leaves out", func(*Index) {})
 	p := split(t, one)
-	p.frames[0] = part{raw: slices.Concat(p.frames[0].raw, record(recordBegin, 2, 1), record(recordCommit, 0, 0, 0)), flags: flagDefinitions}
+	p.frames[0] = part{raw: slices.Concat(p.frames[0].raw, record(recordBegin, 2, 1), record(recordCommit, 0, 0, 0, 0, 0)), flags: flagDefinitions}
 	p.relocate()
 	list[len(list)-1].data = p.join()
 	entry("index-seq", "its index counts from Seq 2", func(x *Index) { x.Txns[0].Seq = 2 })
 	entry("index-xid", "its index gives the transaction another id", func(x *Index) { x.Txns[0].XID = "744" })
+	entry("index-note", "its index gives the transaction a note", func(x *Index) { x.Txns[0].Note = "x" })
+	entry("index-received", "its index gives the transaction another time of receipt", func(x *Index) { x.Txns[0].Received++ })
+	entry("index-not-received", "its index gives the transaction no time of receipt", func(x *Index) { x.Txns[0].Received = 0 })
+	spoil("corrupt", "index-note-shared", "its note shares a byte with the note before the first", func(p *parts) {
+		at := bytes.Index(p.index, append(binary.AppendVarint(nil, 1750000000001234), 0, 0))
+		p.index[at+8] = 1
+	})
 	entry("index-messages", "its index counts a message too many", func(x *Index) { x.Txns[0].Messages++ })
 	entry("index-offset", "its index places the transaction one byte later", func(x *Index) { x.Txns[0].Offset++ })
 	entry("index-frames", "its index speaks of two frames", func(x *Index) { x.Frames = append(x.Frames, x.Frames[0]) })
@@ -370,6 +429,18 @@ func vectors(t testing.TB) (list []namedVector) {
 			binary.LittleEndian.PutUint32(f[60:], crcOf(f[:60]))
 		}
 	})
-	spoil("version", "version-2", "it says version 2", func(p *parts) { p.header[8] = 2 })
+	spoil("corrupt", "header-version-1", "its header says version 1", func(p *parts) { p.header[8] = 1 })
+	footer := func(version byte) func(*parts) {
+		return func(p *parts) {
+			p.after = func(b []byte) {
+				f := b[len(b)-footerSize:]
+				f[56] = version
+				binary.LittleEndian.PutUint32(f[60:], crcOf(f[:60]))
+			}
+		}
+	}
+	spoil("corrupt", "footer-version-1", "its footer says version 1", footer(1))
+	spoil("version", "version-3", "it says version 3", func(p *parts) { p.header[8] = 3 })
+	spoil("version", "footer-version-3", "its footer says version 3", footer(3))
 	return list
 }
