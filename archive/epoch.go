@@ -18,6 +18,9 @@ import (
 const (
 	CauseFirst = "first" // the archive's first
 	CauseGap   = "gap"   // the record before it ends in a gap
+	// CauseDiverged is a gap with a cause of its own: the source was reset or restored, or
+	// another server took its place, and its history is not the one on record.
+	CauseDiverged = "diverged"
 )
 
 // Epoch is an unbroken run of segments: the content of epoch.json.
@@ -33,7 +36,8 @@ type Epoch struct {
 // Gap says where and why the record of an epoch ends: the content of gap.json. A
 // break is itself recorded (Invariant 6).
 type Gap struct {
-	Detected string `json:"detected"` // RFC 3339
+	Detected string `json:"detected"`        // RFC 3339
+	Cause    string `json:"cause,omitempty"` // CauseGap when it is absent, or CauseDiverged
 	Detail   string `json:"detail"`
 	Tail     Tail   `json:"tail"`
 }
@@ -98,11 +102,11 @@ func (a *Archive) Epochs(ctx context.Context) ([]Epoch, error) {
 }
 
 // StartEpoch creates the epoch that follows the ones given, as Epochs returned
-// them. With CauseGap the gap is put on record in the epoch before it, unless it is
-// already. It returns an error wrapping fs.ErrExist when another writer was faster.
+// them. With CauseGap or CauseDiverged the gap is put on record in the epoch before it,
+// unless it is already. It returns an error wrapping fs.ErrExist when another writer was faster.
 func (a *Archive) StartEpoch(ctx context.Context, have []Epoch, cause, detail string, source map[string]string) (Epoch, error) {
-	if n := len(have); n > 0 && cause == CauseGap {
-		if err := a.RecordGap(ctx, have[n-1].Number, detail); err != nil { // Invariant 6
+	if n := len(have); n > 0 && (cause == CauseGap || cause == CauseDiverged) {
+		if err := a.RecordGap(ctx, have[n-1].Number, cause, detail); err != nil { // Invariant 6
 			return Epoch{}, err
 		}
 	}
@@ -118,14 +122,14 @@ func (a *Archive) StartEpoch(ctx context.Context, have []Epoch, cause, detail st
 	return e, createJSON(ctx, a.Store, epochJSON(e.Number), e)
 }
 
-// RecordGap writes down that the epoch ends in a gap. A gap that is on record
+// RecordGap writes down that the epoch ends in a gap of the given cause. A gap that is on record
 // already stays as it is.
-func (a *Archive) RecordGap(ctx context.Context, epoch uint64, detail string) error {
+func (a *Archive) RecordGap(ctx context.Context, epoch uint64, cause, detail string) error {
 	tail, err := a.Tail(ctx, epoch)
 	if err != nil {
 		return err
 	}
-	g := Gap{Detected: time.Now().UTC().Format(time.RFC3339), Detail: detail, Tail: tail}
+	g := Gap{Detected: time.Now().UTC().Format(time.RFC3339), Cause: cause, Detail: detail, Tail: tail}
 	if err := createJSON(ctx, a.Store, gapJSON(epoch), g); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -141,6 +145,9 @@ func (a *Archive) Gap(ctx context.Context, epoch uint64) (*Gap, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if g.Cause == "" {
+		g.Cause = CauseGap
 	}
 	return &g, nil
 }

@@ -101,7 +101,7 @@ func TestLayout(t *testing.T) {
 			"gap": func(rt *rapid.T) {
 				e := pick()
 				detail := rapid.StringMatching("[a-z]{1,5}").Draw(rt, "detail")
-				must(a.RecordGap(ctx, e.e.Number, detail))
+				must(a.RecordGap(ctx, e.e.Number, CauseGap, detail))
 				if e.gap == "" {
 					e.gap = detail
 				}

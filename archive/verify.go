@@ -336,7 +336,7 @@ func (v *verifier) ends(next *foundEpoch, number uint64, tail *Tail) {
 	if v.o.Epoch == number && tail != nil {
 		v.links(next, tail)
 	}
-	if e := v.report.Epochs[len(v.report.Epochs)-1]; next.json.Cause == CauseGap && e.Gap == nil {
+	if e := v.report.Epochs[len(v.report.Epochs)-1]; (next.json.Cause == CauseGap || next.json.Cause == CauseDiverged) && e.Gap == nil {
 		v.problem(gapJSON(number), 0, "missing: epoch %d began because of a gap", next.number)
 	}
 }

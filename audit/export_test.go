@@ -238,7 +238,7 @@ func gapped(t *testing.T) *archive.Archive {
 			r.ship()
 		}
 	}
-	r.check(r.a.RecordGap(t.Context(), 1, "the slot is gone"))
+	r.check(r.a.RecordGap(t.Context(), 1, archive.CauseGap, "the slot is gone"))
 	r.startEpoch(archive.CauseGap, "the slot is gone")
 	now := change.Time(time.Now().UnixMicro()) + 10e6
 	r.add(testTxn{xid: "e", position: "2", at: now, messages: data("insert")}, testTxn{xid: "f", position: "3", at: now + 10e6, messages: data("delete")})

@@ -62,7 +62,7 @@ func shop(t *testing.T) *archive.Archive {
 		testTxn{xid: "e", position: "6", at: moment(41), messages: []change.Message{{Raw: []byte("only a message")}}},
 	)
 	r.ship()
-	r.check(r.a.RecordGap(t.Context(), 1, "the slot is gone"))
+	r.check(r.a.RecordGap(t.Context(), 1, archive.CauseGap, "the slot is gone"))
 	r.startEpoch(archive.CauseGap, "the slot is gone")
 	r.add(testTxn{xid: "f", position: "9", at: moment(50), messages: []change.Message{touch(orders, change.OpUpdate, 1000)}})
 	r.ship()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"txreel/archive"
 	"txreel/audit"
 	"txreel/change"
 	"txreel/sources/postgres/pgoutput"
@@ -39,8 +41,9 @@ func (c *exportCmd) Run(a *app) (err error) {
 		return err
 	}
 	defer release()
-	if ar.Identity.Engine != "postgres" {
-		return fmt.Errorf("the archive records %s, which this build cannot decode", ar.Identity.Engine)
+	decoder, err := newDecoder(a.ctx, ar, c.Epoch)
+	if err != nil {
+		return err
 	}
 	out := a.stdout
 	if c.Output != "" {
@@ -55,7 +58,7 @@ func (c *exportCmd) Run(a *app) (err error) {
 	bars := newBars(a.stderr, isTerminal(out))
 	defer bars.close()
 	var first change.Seq
-	s, err := audit.Export(a.ctx, ar, &pgoutput.Decoder{}, audit.ExportOptions{
+	s, err := audit.Export(a.ctx, ar, decoder, audit.ExportOptions{
 		Epoch: c.Epoch, From: r.from, To: r.to, Since: r.since, Until: r.until, AllowGap: c.AllowGap,
 		Tables: c.Tables, Ops: r.ops, Types: c.Types, Empty: c.Empty, SpillDir: c.SpillDir,
 		Progress: func(done, last change.Seq) {
@@ -75,6 +78,17 @@ func (c *exportCmd) Run(a *app) (err error) {
 		fmt.Fprintf(a.stderr, "%s changes of %s transactions written to %s\n", humanize.Comma(int64(s.Changes)), humanize.Comma(int64(s.Transactions)), c.Output)
 	}
 	return nil
+}
+
+// newDecoder returns what decodes the messages of an epoch; zero is the last one.
+func newDecoder(ctx context.Context, ar *archive.Archive, epoch uint64) (audit.Decoder, error) {
+	switch ar.Identity.Engine {
+	case enginePostgres:
+		return &pgoutput.Decoder{}, nil
+	case engineMySQL, engineMariaDB:
+		return newMySQLDecoder(ctx, ar, epoch)
+	}
+	return nil, fmt.Errorf("the archive records %s, which this build cannot decode", ar.Identity.Engine)
 }
 
 // createFile makes a file that must not exist. finish makes it durable, or removes

@@ -10,17 +10,14 @@ import (
 
 	"txreel/archive"
 	"txreel/capture"
-	"txreel/sources/postgres"
+	"txreel/sources"
 )
 
 type baseCmd struct {
 	archiveFlag
-	sourceFlag
-	Publication string `default:"txreel" help:"Name of the publication."`
-	baseFlags
-	SpillDir string `placeholder:"DIR" help:"Where large parts wait to be stored (default: the system's temporary folder)."`
-	Reason   string `default:"asked for" help:"Why, for the record."`
-	JSON     bool   `help:"Print JSON."`
+	databaseFlags
+	Reason string `default:"asked for" help:"Why, for the record."`
+	JSON   bool   `help:"Print JSON."`
 }
 
 // Run implements the command.
@@ -30,18 +27,16 @@ func (c *baseCmd) Run(a *app) error {
 		return err
 	}
 	defer release()
-	epoch, err := liveEpoch(a.ctx, ar, c.Source)
+	db := c.database()
+	epoch, err := liveEpoch(a.ctx, ar, db)
 	if err != nil {
 		return err
 	}
-	opts := c.options(c.Source, c.Publication, c.SpillDir)
-	opts.Reason = c.Reason
 	bars := newBars(a.stderr, c.JSON)
-	opts.Progress = func(p postgres.BaseProgress) {
-		bars.set("base", p.Pages, p.TotalPages, fmt.Sprintf("%s rows, %s", humanize.Comma(p.Rows), humanize.IBytes(uint64(p.Bytes))))
-	}
 	started := time.Now()
-	b, err := postgres.TakeBase(a.ctx, ar, epoch, opts)
+	b, err := db.takeBase(a.ctx, ar, epoch, c.Reason, func(p sources.BaseProgress) {
+		bars.set("base", p.Done, p.Total, fmt.Sprintf("%s rows, %s", humanize.Comma(p.Rows), humanize.IBytes(uint64(p.Bytes))))
+	})
 	bars.close()
 	if err != nil {
 		return err
@@ -49,7 +44,7 @@ func (c *baseCmd) Run(a *app) error {
 	if !c.JSON {
 		fmt.Fprintf(a.stderr, "waiting for the capture to pass %s\n", b.Position)
 	}
-	if err := postgres.FinishBase(a.ctx, ar, b, nil); err != nil {
+	if err := db.finishBase(a.ctx, ar, b, nil); err != nil {
 		return err
 	}
 	if c.JSON {
@@ -62,14 +57,13 @@ func (c *baseCmd) Run(a *app) error {
 
 // liveEpoch returns the epoch that a capture of the source is writing now, for
 // commands that add to the record of a live database.
-func liveEpoch(ctx context.Context, ar *archive.Archive, source string) (uint64, error) {
-	id, err := postgres.Identify(ctx, source)
+func liveEpoch(ctx context.Context, ar *archive.Archive, db database) (uint64, error) {
+	id, err := db.identify(ctx)
 	if err != nil {
 		return 0, err
 	}
-	if ar.Identity.System != id.System || ar.Identity.Database != id.Database {
-		return 0, fmt.Errorf("%w: %s holds system %s database %q, the source is system %s database %q",
-			archive.ErrOtherDatabase, ar.Store, ar.Identity.System, ar.Identity.Database, id.System, id.Database)
+	if err := db.belongs(ctx, ar, id); err != nil {
+		return 0, err
 	}
 	epochs, err := ar.Epochs(ctx)
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"txreel/archive"
 	"txreel/change"
 	"txreel/segment"
-	"txreel/sources/postgres"
 )
 
 const (
@@ -31,7 +30,7 @@ const (
 type baseKeeper struct {
 	archive *archive.Archive
 	epoch   uint64
-	opts    postgres.BaseOptions
+	source  database
 	log     zerolog.Logger
 	wake    chan struct{}
 	beat    chan struct{} // asks the capture for a heartbeat
@@ -43,8 +42,8 @@ type baseKeeper struct {
 	changed  string            // a table seen with another definition behind base
 }
 
-func newBaseKeeper(a *archive.Archive, epoch uint64, opts postgres.BaseOptions, log zerolog.Logger) *baseKeeper {
-	return &baseKeeper{archive: a, epoch: epoch, opts: opts, log: log, wake: make(chan struct{}, 1), beat: make(chan struct{}, 1)}
+func newBaseKeeper(a *archive.Archive, epoch uint64, source database, log zerolog.Logger) *baseKeeper {
+	return &baseKeeper{archive: a, epoch: epoch, source: source, log: log, wake: make(chan struct{}, 1), beat: make(chan struct{}, 1)}
 }
 
 // shipped looks through a segment that became durable. It runs on the capture
@@ -157,7 +156,7 @@ func (k *baseKeeper) due(ctx context.Context) (string, error) {
 	if changed != "" {
 		return "the definition of " + changed + " changed", nil
 	}
-	return k.compareCatalog(ctx)
+	return k.source.changed(ctx, k.versions) // what no row has shown yet
 }
 
 // adopt makes b the base to compare with, and looks through what was recorded
@@ -189,41 +188,15 @@ func (k *baseKeeper) adopt(ctx context.Context, b *archive.Base) error {
 	return nil
 }
 
-// compareCatalog finds changes that no row has shown yet.
-func (k *baseKeeper) compareCatalog(ctx context.Context) (string, error) {
-	conn, err := postgres.Connect(ctx, k.opts.URL)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	tables, err := postgres.Tables(ctx, conn)
-	if err != nil {
-		return "", err
-	}
-	for _, t := range tables {
-		if v, ok := k.versions[t.String()]; !ok {
-			return "table " + t.String() + " was created", nil
-		} else if v != t.Version {
-			return "the definition of " + t.String() + " changed", nil
-		}
-	}
-	if len(tables) != len(k.versions) {
-		return "a table was dropped", nil
-	}
-	return "", nil
-}
-
 func (k *baseKeeper) take(ctx context.Context, reason string) error {
 	started := time.Now()
 	k.log.Info().Str("reason", reason).Msg("base started")
-	opts := k.opts
-	opts.Reason = reason
-	b, err := postgres.TakeBase(ctx, k.archive, k.epoch, opts)
+	b, err := k.source.takeBase(ctx, k.archive, k.epoch, reason, nil)
 	k.restAfter(started, time.Now())
 	if err != nil {
 		return fmt.Errorf("base: %w", err)
 	}
-	if err := postgres.FinishBase(ctx, k.archive, b, k.hurry); err != nil {
+	if err := k.source.finishBase(ctx, k.archive, b, k.hurry); err != nil {
 		return fmt.Errorf("base: %w", err)
 	}
 	var rows int64

@@ -14,7 +14,6 @@ import (
 	"txreel/internal/dbtest"
 	"txreel/segment"
 	"txreel/sink/dir"
-	"txreel/sources/postgres"
 )
 
 // TestKeeperCompares shows the keeper segments with tables the last base knows, does
@@ -75,7 +74,7 @@ func TestKeeperRests(t *testing.T) {
 	pg.MustExec(t, "postgres", "create table made_since (id int primary key)")
 
 	var log lockedBuffer
-	k := newBaseKeeper(a, epoch.Number, postgres.BaseOptions{URL: pg.URL("postgres")}, zerolog.New(&log))
+	k := newBaseKeeper(a, epoch.Number, (&databaseFlags{sourceFlag: sourceFlag{Source: pg.URL("postgres")}}).database(), zerolog.New(&log))
 	done := make(chan struct{})
 	go func() { defer close(done); k.run(ctx) }()
 	for !strings.Contains(log.String(), "base put off") {

@@ -18,7 +18,6 @@ import (
 	"txreel/capture"
 	"txreel/restore"
 	"txreel/segment"
-	"txreel/sources/postgres"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -130,14 +129,14 @@ func TestWhatIsTriedAgain(t *testing.T) {
 func TestTimelines(t *testing.T) {
 	t.Parallel()
 	epoch := archive.Epoch{Number: 2, Source: map[string]string{"timeline": "1"}}
-	if err := sameTimeline(epoch, postgres.Incarnation{Timeline: 1}); err != nil {
+	if err := sameTimeline(epoch, "1"); err != nil {
 		t.Error(err)
 	}
-	if err := sameTimeline(archive.Epoch{}, postgres.Incarnation{Timeline: 3}); err != nil {
+	if err := sameTimeline(archive.Epoch{}, "3"); err != nil {
 		t.Error(err)
 	}
-	err := sameTimeline(epoch, postgres.Incarnation{Timeline: 2})
-	if !errors.Is(err, capture.ErrGap) || !strings.Contains(err.Error(), "--new-epoch") {
+	err := sameTimeline(epoch, "2")
+	if !errors.Is(err, capture.ErrGap) || !errors.Is(err, capture.ErrDiverged) || !strings.Contains(err.Error(), "--new-epoch") {
 		t.Error(err)
 	}
 }

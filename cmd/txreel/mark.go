@@ -9,7 +9,6 @@ import (
 
 	"txreel/archive"
 	"txreel/change"
-	"txreel/sources/postgres"
 )
 
 type markCmd struct {
@@ -42,7 +41,8 @@ func (c *markCmd) Run(a *app) error {
 }
 
 func (c *markCmd) mark(ctx context.Context, ar *archive.Archive) (archive.Mark, error) {
-	epoch, err := liveEpoch(ctx, ar, c.Source)
+	db := (&databaseFlags{sourceFlag: c.sourceFlag}).database()
+	epoch, err := liveEpoch(ctx, ar, db)
 	if err != nil {
 		return archive.Mark{}, err
 	}
@@ -56,17 +56,13 @@ func (c *markCmd) mark(ctx context.Context, ar *archive.Archive) (archive.Mark, 
 	if err != nil {
 		return m, err
 	}
-	conn, err := postgres.Connect(ctx, c.Source)
+	look, err := db.mark(ctx, m.Name)
 	if err != nil {
-		return m, err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	if m.XID, _, err = postgres.WriteMark(ctx, conn, m.Name); err != nil {
 		return m, err
 	}
 	wait, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	if err := find(wait, ar, &m, before.Seq+1); err != nil {
+	if err := find(wait, ar, look, &m, before.Seq+1); err != nil {
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			err = fmt.Errorf("the mark was written but the archive does not hold it after %s: is a capture running? See `txreel status`", c.Timeout)
 		}
@@ -75,20 +71,11 @@ func (c *markCmd) mark(ctx context.Context, ar *archive.Archive) (archive.Mark, 
 	return m, ar.CreateMark(ctx, m)
 }
 
-// find waits until the archive holds the transaction m.XID, at from or behind it.
-func find(ctx context.Context, ar *archive.Archive, m *archive.Mark, from change.Seq) error {
+// find waits until the archive holds the mark, at from or behind it.
+func find(ctx context.Context, ar *archive.Archive, look marker, m *archive.Mark, from change.Seq) error {
 	for {
-		for x, err := range ar.Segments(ctx, m.Epoch, from) {
-			if err != nil {
-				return err
-			}
-			for i := range x.Txns {
-				if t := &x.Txns[i]; t.XID == m.XID && t.Seq >= from {
-					m.Seq, m.Position, m.CommitTime = t.Seq, t.Position, t.CommitTime
-					return nil
-				}
-			}
-			from = x.Last() + 1
+		if found, err := look(ctx, ar, m, &from); found || err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -13,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"txreel/capture"
-	"txreel/sources/postgres"
+	"txreel/sources"
 	"txreel/sources/postgres/lsn"
 )
 
@@ -24,7 +25,7 @@ const healthLimit = 30 * time.Second
 // monitor serves metrics and health of a capture.
 type monitor struct {
 	status   *capture.Status
-	source   atomic.Pointer[postgres.Source]
+	source   atomic.Pointer[stream]
 	started  time.Time
 	failures prometheus.Counter
 	server   *http.Server
@@ -79,9 +80,9 @@ func (m *monitor) registry() *prometheus.Registry {
 	counter("txreel_transactions_total", "Transactions shipped by this process, heartbeats included.", func(s capture.Snapshot) uint64 { return s.Transactions })
 	counter("txreel_bytes_total", "Bytes of segments shipped by this process.", func(s capture.Snapshot) uint64 { return s.Bytes })
 	gauge("txreel_durable_seq", "Seq of the last durable transaction.", func() float64 { return float64(m.status.Snapshot().Seq) })
-	gauge("txreel_durable_position_bytes", "Position up to which everything is durable: the LSN as a number.", func() float64 {
+	gauge("txreel_durable_position_bytes", "PostgreSQL: position up to which everything is durable, the LSN as a number.", func() float64 {
 		at, err := lsn.FromPosition(m.status.Snapshot().Position)
-		if err != nil { // nothing is durable yet
+		if err != nil { // nothing is durable yet, or the position is a GTID set
 			return 0
 		}
 		return float64(at)
@@ -92,9 +93,15 @@ func (m *monitor) registry() *prometheus.Registry {
 	gauge("txreel_durable_age_seconds", "Seconds since something last became durable or there was nothing to record.", func() float64 {
 		return time.Since(m.progress()).Seconds()
 	})
-	gauge("txreel_retained_wal_bytes", "Log the source keeps for the slot.", m.slot(func(h *postgres.Health) float64 { return float64(h.RetainedBytes) }))
-	gauge("txreel_retained_wal_limit_bytes", "Log the source may keep for the slot (max_slot_wal_keep_size); -1 is no limit.", m.slot(func(h *postgres.Health) float64 { return float64(h.LimitBytes) }))
-	gauge("txreel_connected", "1 while the slot is being read.", func() float64 {
+	gauge("txreel_retained_wal_bytes", "Log the source keeps that is not durable in the archive yet; with PostgreSQL, for the slot.", m.retention(func(r *sources.Retention) float64 { return float64(r.Kept) }))
+	gauge("txreel_retained_wal_limit_bytes", "PostgreSQL: log the source may keep for the slot (max_slot_wal_keep_size); -1 is no limit.", m.retention(func(r *sources.Retention) float64 { return float64(r.Limit) }))
+	gauge("txreel_time_to_purge_seconds", "MySQL, MariaDB: seconds until the source may purge binlog that is not durable in the archive; -1 is never by age.", m.retention(func(r *sources.Retention) float64 {
+		if r.Purge < 0 {
+			return -1
+		}
+		return r.Purge.Seconds()
+	}))
+	gauge("txreel_connected", "1 while the source is being read.", func() float64 {
 		if m.source.Load() == nil {
 			return 0
 		}
@@ -104,15 +111,25 @@ func (m *monitor) registry() *prometheus.Registry {
 	return r
 }
 
-// slot reads a value of the slot's health; NaN-free: zero while it is not known.
-func (m *monitor) slot(value func(*postgres.Health) float64) func() float64 {
+// connected notes the stream being read; nil when there is none.
+func (m *monitor) connected(s stream) {
+	if s == nil {
+		m.source.Store(nil)
+		return
+	}
+	m.source.Store(&s)
+}
+
+// retention reads a value of what is known of the source's log. It is NaN, as Prometheus
+// has it for what is not known, before the first look.
+func (m *monitor) retention(value func(*sources.Retention) float64) func() float64 {
 	return func() float64 {
 		if s := m.source.Load(); s != nil {
-			if h := s.Health(); h != nil {
-				return value(h)
+			if r := (*s).Retention(); r != nil {
+				return value(r)
 			}
 		}
-		return 0
+		return math.NaN()
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -13,10 +14,10 @@ import (
 
 type restoreCmd struct {
 	archiveFlag
-	Target     string `placeholder:"URL" help:"The empty database to restore into. Not needed with --dry-run."`
+	Target     string `placeholder:"URL" help:"The empty database, or with MySQL and MariaDB the fresh server, to restore into. Not needed with --dry-run."`
 	To         string `xor:"point" placeholder:"latest" help:"latest: everything the archive holds (the default)."`
-	ToTxn      string `xor:"point" placeholder:"XID" help:"The transaction with the source's own id."`
-	ToPosition string `xor:"point" placeholder:"LSN" help:"The last transaction that ends at or before the position."`
+	ToTxn      string `xor:"point" placeholder:"ID" help:"The transaction with the source's own id: a transaction id, or a GTID."`
+	ToPosition string `xor:"point" placeholder:"POSITION" help:"The last transaction that ends at or before the position: an LSN, or a GTID set or binlog file:offset."`
 	ToTime     string `xor:"point" placeholder:"TIME" help:"The moment, such as 2026-01-31T17:04:05Z or \"5 minutes ago\"."`
 	ToSeq      string `xor:"point" placeholder:"SEQ" help:"The transaction with this Seq, as 'txreel log' prints it."`
 	ToMark     string `xor:"point" placeholder:"NAME" help:"The mark."`
@@ -24,12 +25,13 @@ type restoreCmd struct {
 	Epoch      uint64 `placeholder:"N" help:"The epoch (default: the last one, or the newest that holds the point)."`
 	DryRun     bool   `help:"Print the plan and write nothing."`
 	Force      bool   `help:"Restore into a database that is not empty."`
-	NoOwner    bool   `help:"Leave out owners and grants."`
+	NoOwner    bool   `help:"PostgreSQL: leave out owners and grants."`
 	Jobs       int    `placeholder:"N" help:"Parallel connections to the target (default: one for each processor)."`
-	PgRestore  string `placeholder:"PATH" help:"The pg_restore to use (default: the newest one installed)."`
-	SpillDir   string `placeholder:"DIR" help:"Where huge segments wait to be read (default: the system's temporary folder)."`
-	JSON       bool   `help:"Print JSON."`
-	LogFormat  string `enum:"auto,json,text" default:"auto" help:"auto, json or text: auto is text on a terminal."`
+	PgRestore  string `placeholder:"PATH" help:"PostgreSQL: the pg_restore to use (default: the newest one installed)."`
+	mysqlTargetFlags
+	SpillDir  string `placeholder:"DIR" help:"Where huge segments wait to be read (default: the system's temporary folder)."`
+	JSON      bool   `help:"Print JSON."`
+	LogFormat string `enum:"auto,json,text" default:"auto" help:"auto, json or text: auto is text on a terminal."`
 }
 
 // goal turns the flags into what restore understands.
@@ -39,14 +41,8 @@ func (c *restoreCmd) goal() (restore.Goal, error) {
 	switch {
 	case c.ToTxn != "":
 		g.Kind, g.Text = restore.AtXID, c.ToTxn
-		if _, err = (pgtarget.Dialect{}).XID(c.ToTxn); err != nil {
-			err = &usageError{err.Error()}
-		}
 	case c.ToPosition != "":
 		g.Kind, g.Text = restore.AtPosition, c.ToPosition
-		if _, err = (pgtarget.Dialect{}).Position(c.ToPosition, c.Before); err != nil {
-			err = &usageError{err.Error()}
-		}
 	case c.ToMark != "":
 		g.Kind, g.Text = restore.AtMark, c.ToMark
 	case c.ToTime != "":
@@ -54,13 +50,47 @@ func (c *restoreCmd) goal() (restore.Goal, error) {
 		g.Time, err = parseTime(c.ToTime, time.Now())
 	case c.ToSeq != "":
 		g.Kind = restore.AtSeq
-		if g.Seq, err = change.ParseSeq(c.ToSeq); err != nil {
-			err = &usageError{err.Error()}
-		}
+		g.Seq, err = change.ParseSeq(c.ToSeq)
 	case c.To != "" && c.To != "latest":
-		err = &usageError{fmt.Sprintf("--to takes latest; for %q use --to-txn, --to-position, --to-time, --to-seq or --to-mark", c.To)}
+		err = fmt.Errorf("--to takes latest; for %q use --to-txn, --to-position, --to-time, --to-seq or --to-mark", c.To)
+	}
+	if err != nil {
+		err = &usageError{err.Error()}
 	}
 	return g, err
+}
+
+// checkNotation refuses a goal that is not in the source's own notation.
+func checkNotation(d restore.Dialect, g restore.Goal) (err error) {
+	switch g.Kind {
+	case restore.AtXID:
+		_, err = d.XID(g.Text)
+	case restore.AtPosition:
+		_, err = d.Position(g.Text, g.Before)
+	}
+	if err != nil {
+		err = &usageError{err.Error()}
+	}
+	return err
+}
+
+// restoreTarget is an open restore.Target.
+type restoreTarget interface {
+	restore.Target
+	Close()
+}
+
+// restorer says how an archive of the engine is restored.
+func (c *restoreCmd) restorer(engine string) (restore.Dialect, func(ctx context.Context) (restoreTarget, error), error) {
+	switch engine {
+	case enginePostgres:
+		return pgtarget.Dialect{}, func(ctx context.Context) (restoreTarget, error) {
+			return pgtarget.Open(ctx, c.Target, pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, TempDir: c.SpillDir})
+		}, nil
+	case engineMySQL, engineMariaDB:
+		return c.mysqlRestorer(engine)
+	}
+	return nil, nil, fmt.Errorf("the archive records %s, which this build cannot restore", engine)
 }
 
 // Run implements the command.
@@ -77,10 +107,14 @@ func (c *restoreCmd) Run(a *app) error {
 		return err
 	}
 	defer release()
-	if ar.Identity.Engine != "postgres" {
-		return fmt.Errorf("the archive records %s, which this build cannot restore", ar.Identity.Engine)
+	dialect, open, err := c.restorer(ar.Identity.Engine)
+	if err != nil {
+		return err
 	}
-	plan, err := restore.MakePlan(a.ctx, ar, pgtarget.Dialect{}, goal)
+	if err := checkNotation(dialect, goal); err != nil {
+		return err
+	}
+	plan, err := restore.MakePlan(a.ctx, ar, dialect, goal)
 	if err != nil {
 		return err
 	}
@@ -91,7 +125,7 @@ func (c *restoreCmd) Run(a *app) error {
 		_, err := fmt.Fprint(a.stdout, plan)
 		return err
 	}
-	target, err := pgtarget.Open(a.ctx, c.Target, pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, TempDir: c.SpillDir})
+	target, err := open(a.ctx)
 	if err != nil {
 		return err
 	}

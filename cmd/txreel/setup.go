@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"txreel/sources"
 	"txreel/sources/postgres"
 )
 
@@ -44,18 +45,18 @@ func (c *setupCmd) Run(a *app) error {
 			_, err = fmt.Fprintln(a.stdout, "-- Nothing to do.")
 			return err
 		}
-		_, err = fmt.Fprint(a.stdout, postgres.Script(statements))
+		_, err = fmt.Fprint(a.stdout, sources.Script(statements))
 		return err
 	}
 	failed := error(nil)
-	report := func(st postgres.Statement, err error) {
+	report := func(st sources.Statement, err error) {
 		switch {
 		case err != nil:
 			failed = err
 		case c.JSON:
 			failed = writeJSON(a.stdout, st)
 		default:
-			_, failed = fmt.Fprint(a.stdout, postgres.Script([]postgres.Statement{st}))
+			_, failed = fmt.Fprint(a.stdout, sources.Script([]sources.Statement{st}))
 		}
 	}
 	if c.Remove {
@@ -90,7 +91,7 @@ func (c *doctorCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	counts := map[postgres.Severity]int{}
+	counts := map[sources.Severity]int{}
 	for _, f := range findings {
 		counts[f.Severity]++
 	}
@@ -104,9 +105,9 @@ func (c *doctorCmd) Run(a *app) error {
 			}
 		}
 		_, err = fmt.Fprintf(a.stdout, "\n%d checks in order, %d notes, %d warnings, %d problems\n",
-			counts[postgres.SeverityOK], counts[postgres.SeverityNote], counts[postgres.SeverityWarning], counts[postgres.SeverityProblem])
+			counts[sources.SeverityOK], counts[sources.SeverityNote], counts[sources.SeverityWarning], counts[sources.SeverityProblem])
 	}
-	if err == nil && counts[postgres.SeverityProblem] > 0 {
+	if err == nil && counts[sources.SeverityProblem] > 0 {
 		err = fmt.Errorf("%w: mend them before you capture", errProblems)
 	}
 	return err

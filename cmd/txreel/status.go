@@ -9,24 +9,24 @@ import (
 
 	"txreel/archive"
 	"txreel/change"
-	"txreel/sources/postgres"
+	"txreel/sources"
 )
 
 type statusCmd struct {
 	archiveFlag
-	Source string `placeholder:"URL" help:"Also look at the source: what the slot holds back, against its limit."`
-	Slot   string `default:"txreel" help:"Name of the replication slot."`
+	Source string `placeholder:"URL" help:"Also look at the source: how much log it keeps, and for how long."`
+	Slot   string `default:"txreel" help:"PostgreSQL: name of the replication slot."`
 	JSON   bool   `help:"Print JSON."`
 }
 
 // statusReport is what status prints.
 type statusReport struct {
-	Archive  archive.Identity `json:"archive"`
-	Store    string           `json:"store"`
-	Epochs   []epochStatus    `json:"epochs"`
-	Slot     *slotStatus      `json:"slot,omitempty"`
-	AgeSecs  float64          `json:"age_seconds"` // since the last moment on record
-	Recorded string           `json:"recorded_until,omitempty"`
+	Archive  archive.Identity   `json:"archive"`
+	Store    string             `json:"store"`
+	Epochs   []epochStatus      `json:"epochs"`
+	Source   *sources.Retention `json:"source,omitempty"`
+	AgeSecs  float64            `json:"age_seconds"` // since the last moment on record
+	Recorded string             `json:"recorded_until,omitempty"`
 }
 
 type epochStatus struct {
@@ -51,13 +51,6 @@ type baseStatus struct {
 	Tables   int        `json:"tables"`
 	Rows     int64      `json:"rows"`
 	Bytes    int64      `json:"bytes"`
-}
-
-type slotStatus struct {
-	Name          string `json:"name"`
-	WALStatus     string `json:"wal_status"`
-	RetainedBytes int64  `json:"retained_bytes"`
-	LimitBytes    int64  `json:"limit_bytes"` // -1: no limit
 }
 
 func baseLine(b *archive.Base) baseStatus {
@@ -109,25 +102,13 @@ func (c *statusCmd) report(ctx context.Context, ar *archive.Archive) (*statusRep
 	if c.Source == "" {
 		return r, nil
 	}
-	conn, err := postgres.Connect(ctx, c.Source)
-	if err != nil {
-		return nil, err
+	var held change.Position
+	if n := len(r.Epochs); n > 0 {
+		held = r.Epochs[n-1].Position
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	slot, err := postgres.ReadSlot(ctx, conn, c.Slot)
-	if err != nil {
-		return nil, err
-	}
-	if !slot.Exists {
-		r.Slot = &slotStatus{Name: c.Slot, WALStatus: "missing"}
-		return r, nil
-	}
-	h, err := postgres.ReadHealth(ctx, conn, c.Slot)
-	if err != nil {
-		return nil, err
-	}
-	r.Slot = &slotStatus{Name: c.Slot, WALStatus: h.WALStatus, RetainedBytes: h.RetainedBytes, LimitBytes: h.LimitBytes}
-	return r, nil
+	flags := &databaseFlags{sourceFlag: sourceFlag{Source: c.Source}, slotFlags: slotFlags{Slot: c.Slot}}
+	r.Source, err = flags.database().retention(ctx, held)
+	return r, err
 }
 
 func epochReport(ctx context.Context, ar *archive.Archive, e archive.Epoch) (epochStatus, error) {
@@ -194,15 +175,8 @@ func (r *statusReport) print(a *app) error {
 	if r.Recorded != "" {
 		fmt.Fprintf(w, "\nrecorded until %s, %s ago\n", r.Recorded, time.Duration(r.AgeSecs*float64(time.Second)).Round(time.Second))
 	}
-	if s := r.Slot; s != nil {
-		limit := "without a limit (max_slot_wal_keep_size = -1): a capture that stays away fills the source's disk"
-		if s.LimitBytes >= 0 {
-			limit = "of " + humanize.IBytes(uint64(s.LimitBytes))
-			if s.LimitBytes > 0 {
-				limit += fmt.Sprintf(" (%.0f %%)", 100*float64(s.RetainedBytes)/float64(s.LimitBytes))
-			}
-		}
-		fmt.Fprintf(w, "slot %s %s, holds back %s %s\n", s.Name, s.WALStatus, humanize.IBytes(uint64(max(s.RetainedBytes, 0))), limit)
+	if r.Source != nil {
+		fmt.Fprintln(w, r.Source.Text)
 	}
 	return nil
 }

@@ -55,14 +55,3 @@ func (f archiveFlag) openArchive(ctx context.Context) (*archive.Archive, func(),
 	}
 	return a, release, nil
 }
-
-// sourceFlag is shared by all commands that talk to the source.
-type sourceFlag struct {
-	Source string `required:"" placeholder:"URL" help:"The database: postgres://role@host/db or libpq's key=value list. PG… variables complete it."`
-}
-
-// slotFlags name what txreel keeps on the source.
-type slotFlags struct {
-	Slot        string `default:"txreel" help:"Name of the replication slot."`
-	Publication string `default:"txreel" help:"Name of the publication."`
-}

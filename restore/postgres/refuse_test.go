@@ -114,7 +114,7 @@ func TestPlan(t *testing.T) {
 	}
 
 	// A gap ends the epoch: its points stay, new ones are in the next, which has no base yet.
-	r.check(r.archive.RecordGap(ctx, 1, "test"))
+	r.check(r.archive.RecordGap(ctx, 1, archive.CauseGap, "test"))
 	r.newEpoch(archive.CauseGap)
 	_, err := plan(restore.Goal{})
 	wantError(t, err, restore.ErrNotInArchive, "no base snapshot")

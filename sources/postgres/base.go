@@ -18,6 +18,7 @@ import (
 	"txreel/archive"
 	"txreel/change"
 	"txreel/internal/spill"
+	"txreel/sources"
 	"txreel/sources/postgres/lsn"
 	"txreel/sources/postgres/pgbase"
 )
@@ -34,13 +35,7 @@ type BaseOptions struct {
 	// transactions that run when it starts, and for locks on tables. Default 10 s.
 	LockTimeout int
 	// Progress, if not nil, is called from time to time, by several goroutines.
-	Progress func(BaseProgress)
-}
-
-// BaseProgress is how far a base has come.
-type BaseProgress struct {
-	Pages, TotalPages int64 // 8 KiB blocks of tables read
-	Rows, Bytes       int64 // bytes in COPY's text format
+	Progress func(sources.BaseProgress)
 }
 
 const (
@@ -78,7 +73,7 @@ func TakeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 		return nil, err
 	}
 	for _, t := range b.tables {
-		b.progress.TotalPages += t.Pages
+		b.progress.Total += t.Pages
 	}
 	if err := b.dumpSchema(ctx); err != nil {
 		return nil, err
@@ -97,7 +92,7 @@ type baseRun struct {
 	snapshot string    // its name, for the other sessions
 	tables   []tableInfo
 	mu       sync.Mutex
-	progress BaseProgress
+	progress sources.BaseProgress
 }
 
 func (b *baseRun) close() {
@@ -271,7 +266,7 @@ func (b *baseRun) copyChunk(ctx context.Context, conn *pgconn.PgConn, w *chunkWr
 	o, err := b.archive.CreateObject(ctx, b.base, fmt.Sprintf("data/%d/%06d.copy.zst", t.OID, c.number), w.body, w.body.Size())
 	o.Raw, o.Rows = w.raw, tag.RowsAffected()
 	b.mu.Lock()
-	b.progress.Pages += c.pages
+	b.progress.Done += c.pages
 	b.progress.Rows += o.Rows
 	b.progress.Bytes += o.Raw
 	p := b.progress

@@ -21,6 +21,7 @@ import (
 	"txreel/internal/dbtest"
 	"txreel/segment"
 	"txreel/sink/dir"
+	"txreel/sources"
 	"txreel/sources/postgres/pgoutput"
 )
 
@@ -176,12 +177,12 @@ func testBaseExact(t *testing.T, pg *dbtest.Postgres) {
 	for i := range 5 {
 		o := s.baseOptions()
 		o.Jobs = 1 + i%3
-		var last BaseProgress
+		var last sources.BaseProgress
 		var mu sync.Mutex
-		o.Progress = func(p BaseProgress) {
+		o.Progress = func(p sources.BaseProgress) {
 			mu.Lock()
 			defer mu.Unlock()
-			if p.Pages >= last.Pages {
+			if p.Done >= last.Done {
 				last = p
 			}
 		}
@@ -192,7 +193,7 @@ func testBaseExact(t *testing.T, pg *dbtest.Postgres) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if last.Pages != last.TotalPages || last.Pages == 0 || last.Rows == 0 {
+		if last.Done != last.Total || last.Done == 0 || last.Rows == 0 {
 			t.Errorf("progress ends with %+v", last)
 		}
 		bases = append(bases, b)
@@ -301,7 +302,7 @@ func TestBaseLocks(t *testing.T) {
 	conn := s.conn()
 	o.Jobs = 1
 	var once sync.Once
-	o.Progress = func(BaseProgress) {
+	o.Progress = func(sources.BaseProgress) {
 		once.Do(func() {
 			if _, err := conn.Exec(t.Context(), "begin; lock small in access exclusive mode"); err != nil {
 				t.Error(err)
@@ -342,7 +343,7 @@ func testBaseChangingTables(t *testing.T, pg *dbtest.Postgres) {
 		o := s.baseOptions()
 		o.Jobs = 1
 		var once sync.Once
-		o.Progress = func(BaseProgress) {
+		o.Progress = func(sources.BaseProgress) {
 			once.Do(func() {
 				if err := s.Exec(t.Context(), s.db, c.sql); err != nil {
 					t.Error(err)
@@ -443,7 +444,7 @@ func testLeastPrivileges(t *testing.T, pg *dbtest.Postgres) {
 		alter table hidden.secret enable row level security; alter table hidden.secret force row level security; create policy p on hidden.secret using (who = current_user);
 		create sequence hidden.s; revoke all on schema hidden from public; insert into t default values; select lo_create(0)`)
 	setup := Setup{Publication: "txreel", Slot: "least_own", Role: "least role"}
-	if err := setup.Apply(t.Context(), connectTo(t, s.url()), func(Statement, error) {}); err != nil {
+	if err := setup.Apply(t.Context(), connectTo(t, s.url()), func(sources.Statement, error) {}); err != nil {
 		t.Fatal(err)
 	}
 	s.exec(`alter role "least role" password 'pw'`)

@@ -8,26 +8,9 @@ import (
 	"unicode"
 
 	"github.com/jackc/pgx/v5"
+
+	"txreel/sources"
 )
-
-// Severity says how much a Finding matters.
-type Severity string
-
-// The severities, from nothing to do up to what stops capture, loses changes or hurts the application.
-const (
-	SeverityOK      Severity = "ok"
-	SeverityNote    Severity = "note"
-	SeverityWarning Severity = "warning"
-	SeverityProblem Severity = "problem"
-)
-
-// Finding is what one check of Doctor found. Fix is the exact statement or step that mends it, where there is one.
-type Finding struct {
-	Check    string   `json:"check"`
-	Severity Severity `json:"severity"`
-	Detail   string   `json:"detail"`
-	Fix      string   `json:"fix,omitempty"`
-}
 
 // DoctorOptions names what a capture of this database uses or will use.
 type DoctorOptions struct {
@@ -56,12 +39,12 @@ type doctor struct {
 	slot   *slotFacts        // nil when there is none
 	chosen []uint32          // what is or will be published; nil means all tables
 
-	findings []Finding
+	findings []sources.Finding
 }
 
 // Doctor looks whether the source can be captured, completely and without harm to it, as the role in its URL. It never
 // writes to the server. An error means that it could not look; bad news are findings.
-func Doctor(ctx context.Context, source string, opts DoctorOptions) ([]Finding, error) {
+func Doctor(ctx context.Context, source string, opts DoctorOptions) ([]sources.Finding, error) {
 	cfg, err := pgxConfig(source, "txreel doctor", false)
 	if err != nil {
 		return nil, err
@@ -108,7 +91,7 @@ func Doctor(ctx context.Context, source string, opts DoctorOptions) ([]Finding, 
 			return d.findings, fmt.Errorf("check %s: %w", c.name, err)
 		}
 		if err != nil {
-			d.add(c.name, SeverityWarning, "", "could not be checked: %v", err)
+			d.add(c.name, sources.SeverityWarning, "", "could not be checked: %v", err)
 		}
 	}
 	return d.findings, nil
@@ -157,14 +140,14 @@ func (p *publicationFacts) oids() []uint32 {
 }
 
 // add keeps a finding; control characters in a table's name do not reach the reader's terminal by way of its detail.
-func (d *doctor) add(check string, severity Severity, fix, format string, args ...any) {
+func (d *doctor) add(check string, severity sources.Severity, fix, format string, args ...any) {
 	detail := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return '\uFFFD'
 		}
 		return r
 	}, fmt.Sprintf(format, args...))
-	d.findings = append(d.findings, Finding{Check: check, Severity: severity, Detail: detail, Fix: fix})
+	d.findings = append(d.findings, sources.Finding{Check: check, Severity: severity, Detail: detail, Fix: fix})
 }
 
 // setting reads a server setting; ok is false where this server does not have it.

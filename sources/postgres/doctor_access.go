@@ -10,23 +10,25 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"txreel/sources"
 )
 
 func (d *doctor) checkRole(context.Context) error {
 	name := quoteIdent(d.user)
 	switch {
 	case d.role.super:
-		d.add("role", SeverityNote, "txreel setup --role NAME prints a role with less", "role %s is a superuser; capture needs REPLICATION, pg_read_all_data and pg_monitor only", name)
+		d.add("role", sources.SeverityNote, "txreel setup --role NAME prints a role with less", "role %s is a superuser; capture needs REPLICATION, pg_read_all_data and pg_monitor only", name)
 		return nil
 	case d.role.replication || d.role.rdsReplication:
-		d.add("role", SeverityOK, "", "role %s may replicate", name)
+		d.add("role", sources.SeverityOK, "", "role %s may replicate", name)
 	case d.role.onRDS:
-		d.add("role", SeverityProblem, "GRANT rds_replication TO "+name+";", "role %s may not replicate", name)
+		d.add("role", sources.SeverityProblem, "GRANT rds_replication TO "+name+";", "role %s may not replicate", name)
 	default:
-		d.add("role", SeverityProblem, "ALTER ROLE "+name+" REPLICATION;", "role %s may not replicate", name)
+		d.add("role", sources.SeverityProblem, "ALTER ROLE "+name+" REPLICATION;", "role %s may not replicate", name)
 	}
 	if !d.role.monitor {
-		d.add("role", SeverityWarning, "GRANT pg_monitor TO "+name+";", "role %s is not in pg_monitor: it cannot see who holds back a slot", name)
+		d.add("role", sources.SeverityWarning, "GRANT pg_monitor TO "+name+";", "role %s is not in pg_monitor: it cannot see who holds back a slot", name)
 	}
 	return nil
 }
@@ -40,17 +42,17 @@ func (d *doctor) checkReadAccess(ctx context.Context) error {
 		return err
 	}
 	if total > 0 {
-		d.add("read access", SeverityProblem, "GRANT pg_read_all_data TO "+name+";", "role %s cannot read %s, which a base needs", name, listed(first, total))
+		d.add("read access", sources.SeverityProblem, "GRANT pg_read_all_data TO "+name+";", "role %s cannot read %s, which a base needs", name, listed(first, total))
 	}
 	hidden, first, err := d.relations(ctx, `c.relkind IN ('r', 'p') AND c.relrowsecurity AND row_security_active(c.oid)`)
 	if err != nil {
 		return err
 	}
 	if hidden > 0 {
-		d.add("row security", SeverityProblem, "ALTER ROLE "+name+" BYPASSRLS;", "row security hides rows of %s from role %s: a base would be refused", listed(first, hidden), name)
+		d.add("row security", sources.SeverityProblem, "ALTER ROLE "+name+" BYPASSRLS;", "row security hides rows of %s from role %s: a base would be refused", listed(first, hidden), name)
 	}
 	if total+hidden == 0 {
-		d.add("read access", SeverityOK, "", "role %s can read every table and sequence", name)
+		d.add("read access", sources.SeverityOK, "", "role %s can read every table and sequence", name)
 	}
 	return nil
 }
@@ -76,23 +78,23 @@ func (d *doctor) checkReplicationConnection(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return err
 		}
-		d.add(check, SeverityProblem, d.connectFix(ctx, err), "%v", err)
+		d.add(check, sources.SeverityProblem, d.connectFix(ctx, err), "%v", err)
 		return nil
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it only read
 	answer, err := conn.Exec(ctx, "IDENTIFY_SYSTEM").ReadAll()
 	if err != nil || len(answer) != 1 || len(answer[0].Rows) != 1 || len(answer[0].Rows[0]) < 4 {
-		d.add(check, SeverityProblem, "point the source at the server itself", "IDENTIFY_SYSTEM is not answered as a PostgreSQL server does (%v): a pooler or proxy in between cannot carry replication", err)
+		d.add(check, sources.SeverityProblem, "point the source at the server itself", "IDENTIFY_SYSTEM is not answered as a PostgreSQL server does (%v): a pooler or proxy in between cannot carry replication", err)
 		return nil
 	}
 	id, db := string(answer[0].Rows[0][0]), string(answer[0].Rows[0][3])
 	var here string
 	if err := d.conn.QueryRow(ctx, `SELECT system_identifier::text FROM pg_control_system()`).Scan(&here); err == nil && here != id || db != d.db {
-		d.add(check, SeverityProblem, "point the source at one server", "the replication connection reaches database %q of system %s, an ordinary one database %q of system %s: "+
+		d.add(check, sources.SeverityProblem, "point the source at one server", "the replication connection reaches database %q of system %s, an ordinary one database %q of system %s: "+
 			"something in between spreads connections over servers", db, id, d.db, here)
 		return nil
 	}
-	d.add(check, SeverityOK, "", "the server accepts replication connections of role %s to database %s", quoteIdent(d.user), quoteIdent(d.db))
+	d.add(check, sources.SeverityOK, "", "the server accepts replication connections of role %s to database %s", quoteIdent(d.user), quoteIdent(d.db))
 	return d.checkPins(ctx, conn)
 }
 
@@ -108,11 +110,11 @@ func (d *doctor) checkPins(ctx context.Context, replication *pgconn.PgConn) erro
 			return err
 		}
 		if wrong := wrongPins(want, answer); len(wrong) > 0 {
-			d.add(check, SeverityProblem, "point the source at the server itself, past poolers and proxies", "settings do not arrive as sent: %s", strings.Join(wrong, ", "))
+			d.add(check, sources.SeverityProblem, "point the source at the server itself, past poolers and proxies", "settings do not arrive as sent: %s", strings.Join(wrong, ", "))
 			return nil
 		}
 	}
-	d.add(check, SeverityOK, "", "the settings that fix the text of values are in force")
+	d.add(check, sources.SeverityOK, "", "the settings that fix the text of values are in force")
 	return nil
 }
 

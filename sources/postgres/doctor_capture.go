@@ -7,6 +7,8 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/jackc/pgx/v5"
+
+	"txreel/sources"
 )
 
 const setupFix = "txreel setup --apply"
@@ -17,14 +19,14 @@ func (d *doctor) checkPublication(context.Context) error {
 	p := d.pub
 	switch {
 	case p == nil:
-		d.add(check, SeverityProblem, setupFix, "there is no publication %s: run txreel setup to see what it would do", name)
+		d.add(check, sources.SeverityProblem, setupFix, "there is no publication %s: run txreel setup to see what it would do", name)
 	case p.filtered > 0 || p.schemas > 0 || !p.allTables && len(p.tables) == 0:
-		d.add(check, SeverityProblem, "txreel setup --remove --apply, then "+setupFix, "publication %s leaves out changes or is not one of setup's (%s)", name, p.describe())
+		d.add(check, sources.SeverityProblem, "txreel setup --remove --apply, then "+setupFix, "publication %s leaves out changes or is not one of setup's (%s)", name, p.describe())
 	case !p.complete():
-		d.add(check, SeverityProblem, "ALTER PUBLICATION "+name+" SET ("+publicationOptions+"); -- then start a new epoch",
+		d.add(check, sources.SeverityProblem, "ALTER PUBLICATION "+name+" SET ("+publicationOptions+"); -- then start a new epoch",
 			"publication %s leaves out changes (%s)", name, p.describe())
 	default:
-		d.add(check, SeverityOK, "", "publication %s publishes every change of %s", name, p.describe())
+		d.add(check, sources.SeverityOK, "", "publication %s publishes every change of %s", name, p.describe())
 	}
 	return nil
 }
@@ -37,7 +39,7 @@ func (d *doctor) checkIdentities(ctx context.Context) error {
 		return err
 	}
 	if len(keyless) == 0 {
-		d.add(check, SeverityOK, "", "every table has an identity for its UPDATEs and DELETEs")
+		d.add(check, sources.SeverityOK, "", "every table has an identity for its UPDATEs and DELETEs")
 		return nil
 	}
 	var names, fixes []string
@@ -49,10 +51,10 @@ func (d *doctor) checkIdentities(ctx context.Context) error {
 	}
 	fix := "SET lock_timeout = '2s'; " + strings.Join(fixes, " ")
 	if d.pub != nil && (d.pub.update || d.pub.delete) {
-		d.add(check, SeverityProblem, fix, "%d published tables have no key, so the application's UPDATEs and DELETEs on them fail now: %s", len(keyless), listed(names, len(keyless)))
+		d.add(check, sources.SeverityProblem, fix, "%d published tables have no key, so the application's UPDATEs and DELETEs on them fail now: %s", len(keyless), listed(names, len(keyless)))
 		return nil
 	}
-	d.add(check, SeverityWarning, fix, "%d tables have no key; publishing them as they are would make the application's UPDATEs and DELETEs on them fail: %s. "+
+	d.add(check, sources.SeverityWarning, fix, "%d tables have no key; publishing them as they are would make the application's UPDATEs and DELETEs on them fail: %s. "+
 		"txreel setup mends them first, and remembers to undo it", len(keyless), listed(names, len(keyless)))
 	return nil
 }
@@ -63,21 +65,21 @@ func (d *doctor) checkSlot(context.Context) error {
 	drop := "SELECT pg_drop_replication_slot(" + quoteLiteral(name) + ");"
 	switch {
 	case s == nil:
-		d.add(check, SeverityOK, "", "slot %s does not exist yet; the first capture creates it", name)
+		d.add(check, sources.SeverityOK, "", "slot %s does not exist yet; the first capture creates it", name)
 	case s.plugin != "pgoutput" || s.database != d.db:
-		d.add(check, SeverityProblem, "choose another name with --slot", "slot %s belongs to plugin %q and database %q, not to a capture of this database", name, s.plugin, s.database)
+		d.add(check, sources.SeverityProblem, "choose another name with --slot", "slot %s belongs to plugin %q and database %q, not to a capture of this database", name, s.plugin, s.database)
 	case d.pub == nil:
-		d.add(check, SeverityProblem, drop+" -- then txreel setup --apply, and a new epoch", "slot %s exists without its publication: the server cannot read what it kept", name)
+		d.add(check, sources.SeverityProblem, drop+" -- then txreel setup --apply, and a new epoch", "slot %s exists without its publication: the server cannot read what it kept", name)
 	case s.walStatus == "lost":
-		d.add(check, SeverityProblem, drop+" -- then start a new epoch", "slot %s is lost (%s): the server removed WAL that capture had not read", name, orUnknown(s.lostWhy))
+		d.add(check, sources.SeverityProblem, drop+" -- then start a new epoch", "slot %s is lost (%s): the server removed WAL that capture had not read", name, orUnknown(s.lostWhy))
 	case s.walStatus == "unreserved":
-		d.add(check, SeverityWarning, "start capture now", "slot %s has passed its limit of WAL and may be lost at the next checkpoint; %s are kept for it", name, humanize.IBytes(uint64(max(s.retained, 0))))
+		d.add(check, sources.SeverityWarning, "start capture now", "slot %s has passed its limit of WAL and may be lost at the next checkpoint; %s are kept for it", name, humanize.IBytes(uint64(max(s.retained, 0))))
 	case s.twoPhase:
-		d.add(check, SeverityProblem, drop+" -- then start a new epoch", "slot %s decodes prepared transactions before they commit, which capture does not expect", name)
+		d.add(check, sources.SeverityProblem, drop+" -- then start a new epoch", "slot %s decodes prepared transactions before they commit, which capture does not expect", name)
 	case s.user != "":
-		d.add(check, SeverityOK, "", "slot %s is read by %s; the server keeps %s of WAL for it", name, s.user, humanize.IBytes(uint64(max(s.retained, 0))))
+		d.add(check, sources.SeverityOK, "", "slot %s is read by %s; the server keeps %s of WAL for it", name, s.user, humanize.IBytes(uint64(max(s.retained, 0))))
 	default:
-		d.add(check, SeverityNote, "start capture, or txreel setup --remove --apply", "nobody reads slot %s; the server keeps %s of WAL for it, and more with every write",
+		d.add(check, sources.SeverityNote, "start capture, or txreel setup --remove --apply", "nobody reads slot %s; the server keeps %s of WAL for it, and more with every write",
 			name, humanize.IBytes(uint64(max(s.retained, 0))))
 	}
 	return nil
@@ -114,10 +116,10 @@ func (d *doctor) checkOldTransactions(ctx context.Context) error {
 		return err
 	}
 	for _, o := range found {
-		d.add("old transactions", SeverityWarning, o.fix, "%s is open for %s: the creation of a slot waits for its end, and WAL is kept meanwhile", o.what, o.age)
+		d.add("old transactions", sources.SeverityWarning, o.fix, "%s is open for %s: the creation of a slot waits for its end, and WAL is kept meanwhile", o.what, o.age)
 	}
 	if len(found) == 0 {
-		d.add("old transactions", SeverityOK, "", "no write transaction is older than %v", fmt.Sprint(d.opts.OldTransaction))
+		d.add("old transactions", sources.SeverityOK, "", "no write transaction is older than %v", fmt.Sprint(d.opts.OldTransaction))
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+
+	"txreel/sources"
 )
 
 var clientVersion = regexp.MustCompile(`^pg_(?:dump|restore) \(PostgreSQL\) (\d+)`)
@@ -30,16 +32,16 @@ func (d *doctor) checkClient(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
-			d.add(p.name, SeverityProblem, install, "%s cannot be run: %v", p.name, err)
+			d.add(p.name, sources.SeverityProblem, install, "%s cannot be run: %v", p.name, err)
 		case major < d.major:
-			d.add(p.name, SeverityProblem, install, "%s %d cannot read a server of version %d", p.name, major, d.major)
+			d.add(p.name, sources.SeverityProblem, install, "%s %d cannot read a server of version %d", p.name, major, d.major)
 		default:
 			continue
 		}
 		bad = true
 	}
 	if !bad {
-		d.add("pg_dump", SeverityOK, "", "pg_dump and pg_restore are there and new enough")
+		d.add("pg_dump", sources.SeverityOK, "", "pg_dump and pg_restore are there and new enough")
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
 package postgres
 
-import "context"
+import (
+	"context"
+
+	"txreel/sources"
+)
 
 // largeObjectsCounted bounds the count of large objects; more than that many is many.
 const largeObjectsCounted = 100000
@@ -17,7 +21,7 @@ func (d *doctor) checkCoverage(ctx context.Context) error {
 		if objects == largeObjectsCounted {
 			atLeast = "at least "
 		}
-		d.add("large objects", SeverityWarning, "keep such data in a bytea column", "%s%d large objects: PostgreSQL does not decode changes to them, and they are not recorded", atLeast, objects)
+		d.add("large objects", sources.SeverityWarning, "keep such data in a bytea column", "%s%d large objects: PostgreSQL does not decode changes to them, and they are not recorded", atLeast, objects)
 	}
 	for _, c := range []struct{ check, condition, meaning string }{
 		{"unlogged tables", `c.relkind = 'r' AND c.relpersistence = 'u'`, "their rows are never in the log; a restore has their structure only"},
@@ -30,7 +34,7 @@ func (d *doctor) checkCoverage(ctx context.Context) error {
 			return err
 		}
 		if total > 0 {
-			d.add(c.check, SeverityNote, "", "%d (%s): %s", total, listed(first, total), c.meaning)
+			d.add(c.check, sources.SeverityNote, "", "%d (%s): %s", total, listed(first, total), c.meaning)
 		}
 	}
 	return nil

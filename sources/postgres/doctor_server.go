@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"txreel/sources"
 )
 
 // minorFloors are the first minor releases in which logical decoding neither loses changes when DDL runs beside open
@@ -34,16 +36,16 @@ func (d *doctor) checkVersion(ctx context.Context) error {
 	return err
 }
 
-func judgeVersion(version string, num int) Finding {
-	f := Finding{Check: "version", Severity: SeverityOK, Detail: "PostgreSQL " + version}
+func judgeVersion(version string, num int) sources.Finding {
+	f := sources.Finding{Check: "version", Severity: sources.SeverityOK, Detail: "PostgreSQL " + version}
 	major, minor := num/10000, num%10000
 	floor, known := minorFloor(major)
 	switch {
 	case major < 14:
-		f.Severity, f.Fix = SeverityProblem, "upgrade to PostgreSQL 14 or newer"
+		f.Severity, f.Fix = sources.SeverityProblem, "upgrade to PostgreSQL 14 or newer"
 		f.Detail += " is older than 14, the oldest that can be captured"
 	case known && minor < floor:
-		f.Severity, f.Fix = SeverityWarning, fmt.Sprintf("install the newest minor release of PostgreSQL %d and restart the server", major)
+		f.Severity, f.Fix = sources.SeverityWarning, fmt.Sprintf("install the newest minor release of PostgreSQL %d and restart the server", major)
 		f.Detail += fmt.Sprintf(" loses changes when DDL runs beside open transactions, which %d.%d mended", major, floor)
 	}
 	return f
@@ -56,11 +58,11 @@ func (d *doctor) checkServer(ctx context.Context) error {
 		return err
 	}
 	if standby {
-		d.add("standby", SeverityProblem, "point the source at the primary", "this server is a standby; capture reads from the primary")
+		d.add("standby", sources.SeverityProblem, "point the source at the primary", "this server is a standby; capture reads from the primary")
 	}
 	// A package upgraded under a running server shows when it loads a library anew.
 	if _, err := d.conn.Exec(ctx, `DO $$BEGIN END$$`); err != nil && !d.conn.IsClosed() {
-		d.add("procedural language", SeverityProblem, "restart the server",
+		d.add("procedural language", sources.SeverityProblem, "restart the server",
 			"the server cannot run an empty PL/pgSQL block (%v): its package was probably upgraded while it ran", err)
 	}
 	return nil
@@ -72,11 +74,11 @@ func (d *doctor) checkWALLevel(ctx context.Context) error {
 	case err != nil:
 		return err
 	case level == "logical":
-		d.add("wal_level", SeverityOK, "", "wal_level is logical")
+		d.add("wal_level", sources.SeverityOK, "", "wal_level is logical")
 	case pending:
-		d.add("wal_level", SeverityProblem, "restart the server", "wal_level is %s until the server restarts: changes cannot be decoded", level)
+		d.add("wal_level", sources.SeverityProblem, "restart the server", "wal_level is %s until the server restarts: changes cannot be decoded", level)
 	default:
-		d.add("wal_level", SeverityProblem, d.host.set("wal_level", "logical", true), "wal_level is %s: changes cannot be decoded", level)
+		d.add("wal_level", sources.SeverityProblem, d.host.set("wal_level", "logical", true), "wal_level is %s: changes cannot be decoded", level)
 	}
 	return nil
 }
@@ -119,11 +121,11 @@ func (d *doctor) checkFree(ctx context.Context, name, things, count string, need
 		return err
 	}
 	if free := limit - used; free < need {
-		d.add(name, SeverityProblem, d.host.set(name, strconv.Itoa(used+need), true),
+		d.add(name, sources.SeverityProblem, d.host.set(name, strconv.Itoa(used+need), true),
 			"%d of %d %s are in use and capture needs %d more: one for good and one for a moment during a base", used, limit, things, need)
 		return nil
 	}
-	d.add(name, SeverityOK, "", "%d of %d %s are in use", used, limit, things)
+	d.add(name, sources.SeverityOK, "", "%d of %d %s are in use", used, limit, things)
 	return nil
 }
 
@@ -136,7 +138,7 @@ func (d *doctor) checkPlugin(ctx context.Context) error {
 	return err
 }
 
-func judgePlugins(list string, host managed) Finding {
+func judgePlugins(list string, host managed) sources.Finding {
 	const name = "output_plugin_libraries"
 	var plugins []string
 	for _, p := range strings.Split(list, ",") {
@@ -145,9 +147,9 @@ func judgePlugins(list string, host managed) Finding {
 		}
 	}
 	if slices.Contains(plugins, "pgoutput") || slices.Contains(plugins, "*") {
-		return Finding{Check: name, Severity: SeverityOK, Detail: "the output plugin pgoutput is allowed"}
+		return sources.Finding{Check: name, Severity: sources.SeverityOK, Detail: "the output plugin pgoutput is allowed"}
 	}
-	return Finding{Check: name, Severity: SeverityProblem, Fix: host.set(name, strings.Join(append(plugins, "pgoutput"), ", "), false),
+	return sources.Finding{Check: name, Severity: sources.SeverityProblem, Fix: host.set(name, strings.Join(append(plugins, "pgoutput"), ", "), false),
 		Detail: fmt.Sprintf("%s is %q, which leaves out pgoutput, the plugin capture reads through", name, list)}
 }
 
@@ -159,11 +161,11 @@ func (d *doctor) checkKeepSize(ctx context.Context) error {
 		return err
 	}
 	if value == "-1" {
-		d.add(name, SeverityWarning, d.host.set(name, "10GB", false), "a slot keeps WAL without limit: if capture stops, the server's disk fills "+
+		d.add(name, sources.SeverityWarning, d.host.set(name, "10GB", false), "a slot keeps WAL without limit: if capture stops, the server's disk fills "+
 			"until it stops too. Choose what the volume can spare; beyond it the slot is lost and a new epoch begins")
 		return nil
 	}
-	d.add(name, SeverityOK, "", "a slot keeps at most %s MB of WAL; beyond that it is lost and a new epoch begins", value)
+	d.add(name, sources.SeverityOK, "", "a slot keeps at most %s MB of WAL; beyond that it is lost and a new epoch begins", value)
 	return nil
 }
 
@@ -174,11 +176,11 @@ func (d *doctor) checkTimeouts(ctx context.Context) error {
 		return err
 	}
 	if value != "0" {
-		d.add(idle, SeverityNote, "", "%s is %s for this role; txreel switches it off in its own sessions, where it would end the snapshot of a base", idle, value)
+		d.add(idle, sources.SeverityNote, "", "%s is %s for this role; txreel switches it off in its own sessions, where it would end the snapshot of a base", idle, value)
 	}
 	value, ok, err := d.setting(ctx, slots)
 	if err == nil && ok && value != "0" {
-		d.add(slots, SeverityWarning, d.host.set(slots, "0", false), "%s is %s: a capture that is away for longer loses its slot, and with it the record's continuity", slots, value)
+		d.add(slots, sources.SeverityWarning, d.host.set(slots, "0", false), "%s is %s: a capture that is away for longer loses its slot, and with it the record's continuity", slots, value)
 	}
 	return err
 }
@@ -186,11 +188,11 @@ func (d *doctor) checkTimeouts(ctx context.Context) error {
 func (d *doctor) checkEncoding(context.Context) error {
 	switch enc := d.conn.PgConn().ParameterStatus("server_encoding"); enc {
 	case "UTF8":
-		d.add("encoding", SeverityOK, "", "the database's encoding is UTF8")
+		d.add("encoding", sources.SeverityOK, "", "the database's encoding is UTF8")
 	case "SQL_ASCII":
-		d.add("encoding", SeverityNote, "", "the database's encoding is SQL_ASCII: text is recorded byte for byte, and a restore needs a SQL_ASCII database")
+		d.add("encoding", sources.SeverityNote, "", "the database's encoding is SQL_ASCII: text is recorded byte for byte, and a restore needs a SQL_ASCII database")
 	default:
-		d.add("encoding", SeverityNote, "", "the database's encoding is %s: text is recorded in it, and a restore needs a database of the same encoding", enc)
+		d.add("encoding", sources.SeverityNote, "", "the database's encoding is %s: text is recorded in it, and a restore needs a database of the same encoding", enc)
 	}
 	return nil
 }

@@ -13,17 +13,18 @@ import (
 
 	"txreel/capture"
 	"txreel/internal/dbtest"
+	"txreel/sources"
 )
 
 // want is a finding a test expects: exact check and severity, and parts of detail and fix.
 type want struct {
 	check    string
-	severity Severity
+	severity sources.Severity
 	detail   string
 	fix      string
 }
 
-func examine(t *testing.T, pg *dbtest.Postgres, source string, opts DoctorOptions) []Finding {
+func examine(t *testing.T, pg *dbtest.Postgres, source string, opts DoctorOptions) []sources.Finding {
 	t.Helper()
 	if opts.PgDump == "" {
 		opts.PgDump = filepath.Join(pg.BinDir, "pg_dump") // Debian's on PATH is a slow wrapper
@@ -38,7 +39,7 @@ func examine(t *testing.T, pg *dbtest.Postgres, source string, opts DoctorOption
 	return findings
 }
 
-func expect(t *testing.T, findings []Finding, wants ...want) {
+func expect(t *testing.T, findings []sources.Finding, wants ...want) {
 	t.Helper()
 	for _, w := range wants {
 		ok := false
@@ -52,16 +53,16 @@ func expect(t *testing.T, findings []Finding, wants ...want) {
 }
 
 // expectHealthy fails for every finding worse than a note.
-func expectHealthy(t *testing.T, findings []Finding) {
+func expectHealthy(t *testing.T, findings []sources.Finding) {
 	t.Helper()
 	for _, f := range findings {
-		if f.Severity == SeverityProblem || f.Severity == SeverityWarning {
+		if f.Severity == sources.SeverityProblem || f.Severity == sources.SeverityWarning {
 			t.Errorf("%s %s: %s (%s)", f.Severity, f.Check, f.Detail, f.Fix)
 		}
 	}
 }
 
-func show(findings []Finding) string {
+func show(findings []sources.Finding) string {
 	var b strings.Builder
 	for _, f := range findings {
 		fmt.Fprintf(&b, "  %-7s %s: %s [%s]\n", f.Severity, f.Check, f.Detail, f.Fix)
@@ -86,27 +87,27 @@ func TestDoctorAndItsCure(t *testing.T) {
 
 	findings := examine(t, pg, source, DoctorOptions{})
 	expect(t, findings,
-		want{"version", SeverityOK, pg.Version, ""},
-		want{"wal_level", SeverityProblem, "wal_level is replica", "ALTER SYSTEM SET wal_level = 'logical'; -- then restart"},
-		want{"max_replication_slots", SeverityProblem, "0 of 1", "ALTER SYSTEM SET max_replication_slots = '2'"},
-		want{"max_wal_senders", SeverityProblem, "0 of 1", "ALTER SYSTEM SET max_wal_senders = '2'"},
-		want{"max_slot_wal_keep_size", SeverityWarning, "disk fills", "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; SELECT pg_reload_conf()"},
-		want{"role", SeverityProblem, "may not replicate", `ALTER ROLE "po or" REPLICATION;`},
-		want{"role", SeverityWarning, "pg_monitor", `GRANT pg_monitor TO "po or";`},
-		want{"read access", SeverityProblem, "and 6 more", `GRANT pg_read_all_data TO "po or";`},
-		want{"row security", SeverityProblem, "public.keyed", `ALTER ROLE "po or" BYPASSRLS;`},
-		want{"replication connection", SeverityProblem, "may not replicate", `ALTER ROLE "po or" REPLICATION;`},
-		want{"publication", SeverityProblem, `no publication "txreel"`, "txreel setup --apply"},
-		want{"replica identity", SeverityWarning, "9 tables have no key", `ALTER TABLE "we""ird"."ta ble" REPLICA IDENTITY FULL;`},
-		want{"idle_in_transaction_session_timeout", SeverityNote, "1min", ""},
-		want{"slot", SeverityOK, "does not exist yet", ""},
-		want{"large objects", SeverityWarning, "2 large objects", ""},
-		want{"unlogged tables", SeverityNote, "public.fleeting", ""},
-		want{"foreign tables", SeverityNote, "public.away", ""},
-		want{"materialized views", SeverityNote, "public.mv", ""},
-		want{"sequences", SeverityNote, "public.counter", ""},
-		want{"encoding", SeverityOK, "UTF8", ""},
-		want{"old transactions", SeverityOK, "5m0s", ""},
+		want{"version", sources.SeverityOK, pg.Version, ""},
+		want{"wal_level", sources.SeverityProblem, "wal_level is replica", "ALTER SYSTEM SET wal_level = 'logical'; -- then restart"},
+		want{"max_replication_slots", sources.SeverityProblem, "0 of 1", "ALTER SYSTEM SET max_replication_slots = '2'"},
+		want{"max_wal_senders", sources.SeverityProblem, "0 of 1", "ALTER SYSTEM SET max_wal_senders = '2'"},
+		want{"max_slot_wal_keep_size", sources.SeverityWarning, "disk fills", "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; SELECT pg_reload_conf()"},
+		want{"role", sources.SeverityProblem, "may not replicate", `ALTER ROLE "po or" REPLICATION;`},
+		want{"role", sources.SeverityWarning, "pg_monitor", `GRANT pg_monitor TO "po or";`},
+		want{"read access", sources.SeverityProblem, "and 6 more", `GRANT pg_read_all_data TO "po or";`},
+		want{"row security", sources.SeverityProblem, "public.keyed", `ALTER ROLE "po or" BYPASSRLS;`},
+		want{"replication connection", sources.SeverityProblem, "may not replicate", `ALTER ROLE "po or" REPLICATION;`},
+		want{"publication", sources.SeverityProblem, `no publication "txreel"`, "txreel setup --apply"},
+		want{"replica identity", sources.SeverityWarning, "9 tables have no key", `ALTER TABLE "we""ird"."ta ble" REPLICA IDENTITY FULL;`},
+		want{"idle_in_transaction_session_timeout", sources.SeverityNote, "1min", ""},
+		want{"slot", sources.SeverityOK, "does not exist yet", ""},
+		want{"large objects", sources.SeverityWarning, "2 large objects", ""},
+		want{"unlogged tables", sources.SeverityNote, "public.fleeting", ""},
+		want{"foreign tables", sources.SeverityNote, "public.away", ""},
+		want{"materialized views", sources.SeverityNote, "public.mv", ""},
+		want{"sequences", sources.SeverityNote, "public.counter", ""},
+		want{"encoding", sources.SeverityOK, "UTF8", ""},
+		want{"old transactions", sources.SeverityOK, "5m0s", ""},
 	)
 	if now := fmt.Sprint(pg.MustQuery(t, "postgres", catalogState)); now != before {
 		t.Error("the doctor changed the catalog")
@@ -114,7 +115,7 @@ func TestDoctorAndItsCure(t *testing.T) {
 
 	// Do what it says, word by word; the publication by setup.
 	for _, f := range findings {
-		if f.Severity != SeverityProblem && f.Severity != SeverityWarning {
+		if f.Severity != sources.SeverityProblem && f.Severity != sources.SeverityWarning {
 			continue
 		}
 		for _, word := range []string{"ALTER SYSTEM ", "ALTER ROLE ", "GRANT ", "SET lock_timeout"} {
@@ -128,7 +129,7 @@ func TestDoctorAndItsCure(t *testing.T) {
 		}
 	}
 	pg.MustExec(t, "postgres", `SELECT lo_unlink(oid) FROM pg_largeobject_metadata; SELECT pg_reload_conf()`)
-	expect(t, examine(t, pg, source, DoctorOptions{}), want{"wal_level", SeverityProblem, "until the server restarts", "restart the server"})
+	expect(t, examine(t, pg, source, DoctorOptions{}), want{"wal_level", sources.SeverityProblem, "until the server restarts", "restart the server"})
 	if err := errors.Join(pg.Stop(ctx, "fast"), pg.Start(ctx)); err != nil {
 		t.Fatal(err)
 	}
@@ -138,9 +139,9 @@ func TestDoctorAndItsCure(t *testing.T) {
 	findings = examine(t, pg, source, DoctorOptions{})
 	expectHealthy(t, findings)
 	expect(t, findings,
-		want{"role", SeverityOK, "", ""}, want{"replication connection", SeverityOK, `"postgres"`, ""}, want{"output settings", SeverityOK, "", ""},
-		want{"publication", SeverityOK, "all tables", ""}, want{"replica identity", SeverityOK, "", ""}, want{"pg_dump", SeverityOK, "", ""},
-		want{"max_slot_wal_keep_size", SeverityOK, "10240 MB", ""})
+		want{"role", sources.SeverityOK, "", ""}, want{"replication connection", sources.SeverityOK, `"postgres"`, ""}, want{"output settings", sources.SeverityOK, "", ""},
+		want{"publication", sources.SeverityOK, "all tables", ""}, want{"replica identity", sources.SeverityOK, "", ""}, want{"pg_dump", sources.SeverityOK, "", ""},
+		want{"max_slot_wal_keep_size", sources.SeverityOK, "10240 MB", ""})
 }
 
 // TestDoctorOfOneThingAtATime breaks a healthy server in one way after another.
@@ -158,7 +159,7 @@ func TestDoctorOfOneThingAtATime(t *testing.T) {
 	source := pg.URL("postgres")
 	findings := examine(t, pg, source, DoctorOptions{})
 	expectHealthy(t, findings)
-	expect(t, findings, want{"role", SeverityNote, "superuser", ""}, want{"slot", SeverityNote, "nobody reads", "start capture"})
+	expect(t, findings, want{"role", sources.SeverityNote, "superuser", ""}, want{"slot", sources.SeverityNote, "nobody reads", "start capture"})
 
 	for _, c := range []struct {
 		name, harm, cure string
@@ -167,37 +168,37 @@ func TestDoctorOfOneThingAtATime(t *testing.T) {
 		since            int // the major version that can do this harm
 	}{
 		{name: "identity lost", harm: `ALTER TABLE plain REPLICA IDENTITY DEFAULT`, cure: `ALTER TABLE plain REPLICA IDENTITY FULL`,
-			want: want{"replica identity", SeverityProblem, "fail now", `ALTER TABLE "public"."plain" REPLICA IDENTITY FULL;`}},
+			want: want{"replica identity", sources.SeverityProblem, "fail now", `ALTER TABLE "public"."plain" REPLICA IDENTITY FULL;`}},
 		{name: "identity index dropped", harm: `CREATE TABLE k (n int NOT NULL); CREATE UNIQUE INDEX ki ON k (n); ALTER TABLE k REPLICA IDENTITY USING INDEX ki; DROP INDEX ki`,
-			cure: `DROP TABLE k`, want: want{"replica identity", SeverityProblem, `"public"."k"`, ""}},
+			cure: `DROP TABLE k`, want: want{"replica identity", sources.SeverityProblem, `"public"."k"`, ""}},
 		{name: "no deletes", harm: `ALTER PUBLICATION txreel SET (publish = 'insert, update')`,
 			cure: `ALTER PUBLICATION txreel SET (publish = 'insert, update, delete, truncate')`,
-			want: want{"publication", SeverityProblem, "no DELETE, no TRUNCATE", `ALTER PUBLICATION "txreel" SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = false);`}},
+			want: want{"publication", sources.SeverityProblem, "no DELETE, no TRUNCATE", `ALTER PUBLICATION "txreel" SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = false);`}},
 		{name: "via root", harm: `ALTER PUBLICATION txreel SET (publish_via_partition_root = true)`, cure: `ALTER PUBLICATION txreel SET (publish_via_partition_root = false)`,
-			want: want{"publication", SeverityProblem, "root's name", ""}},
+			want: want{"publication", sources.SeverityProblem, "root's name", ""}},
 		{since: 15, name: "row filter", harm: `CREATE PUBLICATION part FOR TABLE keyed WHERE (n > 5)`, cure: `DROP PUBLICATION part`, opts: DoctorOptions{Publication: "part", Slot: "txreel"},
-			want: want{"publication", SeverityProblem, "1 tables with row filters", "txreel setup --remove"}},
+			want: want{"publication", sources.SeverityProblem, "1 tables with row filters", "txreel setup --remove"}},
 		{since: 15, name: "column list", harm: `CREATE PUBLICATION part FOR TABLE keyed (n)`, cure: `DROP PUBLICATION part`, opts: DoctorOptions{Publication: "part", Slot: "txreel"},
-			want: want{"publication", SeverityProblem, "column lists", ""}},
+			want: want{"publication", sources.SeverityProblem, "column lists", ""}},
 		{since: 15, name: "whole schema", harm: `CREATE PUBLICATION part FOR TABLES IN SCHEMA public`, cure: `DROP PUBLICATION part`, opts: DoctorOptions{Publication: "part", Slot: "txreel"},
-			want: want{"publication", SeverityProblem, "1 whole schemas", ""}},
+			want: want{"publication", sources.SeverityProblem, "1 whole schemas", ""}},
 		{name: "nothing published", harm: `CREATE PUBLICATION part`, cure: `DROP PUBLICATION part`, opts: DoctorOptions{Publication: "part", Slot: "txreel"},
-			want: want{"publication", SeverityProblem, "0 tables by name", ""}},
+			want: want{"publication", sources.SeverityProblem, "0 tables by name", ""}},
 		{name: "slot without publication", opts: DoctorOptions{Publication: "other", Slot: "txreel"},
-			want: want{"slot", SeverityProblem, "without its publication", `SELECT pg_drop_replication_slot('txreel');`}},
+			want: want{"slot", sources.SeverityProblem, "without its publication", `SELECT pg_drop_replication_slot('txreel');`}},
 		{name: "a foreign slot", harm: `SELECT pg_create_logical_replication_slot('theirs', 'test_decoding')`, cure: `SELECT pg_drop_replication_slot('theirs')`,
-			opts: DoctorOptions{Publication: "txreel", Slot: "theirs"}, want: want{"slot", SeverityProblem, `"test_decoding"`, "--slot"}},
+			opts: DoctorOptions{Publication: "txreel", Slot: "theirs"}, want: want{"slot", sources.SeverityProblem, `"test_decoding"`, "--slot"}},
 		{name: "a slot of two phases", harm: `SELECT pg_create_logical_replication_slot('two', 'pgoutput', false, true)`, cure: `SELECT pg_drop_replication_slot('two')`,
-			opts: DoctorOptions{Publication: "txreel", Slot: "two"}, want: want{"slot", SeverityProblem, "prepared", ""}},
+			opts: DoctorOptions{Publication: "txreel", Slot: "two"}, want: want{"slot", sources.SeverityProblem, "prepared", ""}},
 		{name: "a prepared transaction", harm: `BEGIN; INSERT INTO keyed VALUES (1); PREPARE TRANSACTION 'it''s'`, cure: `ROLLBACK PREPARED 'it''s'`,
 			opts: DoctorOptions{Publication: "txreel", Slot: "txreel", OldTransaction: time.Nanosecond},
-			want: want{"old transactions", SeverityWarning, "prepared transaction 'it''s'", "ROLLBACK PREPARED 'it''s'"}},
+			want: want{"old transactions", sources.SeverityWarning, "prepared transaction 'it''s'", "ROLLBACK PREPARED 'it''s'"}},
 		{name: "no procedural language", harm: `DROP EXTENSION plpgsql`, cure: `CREATE EXTENSION plpgsql`,
-			want: want{"procedural language", SeverityProblem, "PL/pgSQL", "restart"}},
+			want: want{"procedural language", sources.SeverityProblem, "PL/pgSQL", "restart"}},
 		{name: "no pg_dump", opts: DoctorOptions{Publication: "txreel", Slot: "txreel", PgDump: "/nowhere/pg_dump"},
-			want: want{"pg_dump", SeverityProblem, "cannot be run", "install"}},
+			want: want{"pg_dump", sources.SeverityProblem, "cannot be run", "install"}},
 		{name: "an old pg_dump", opts: DoctorOptions{Publication: "txreel", Slot: "txreel", PgDump: oldClient(t)},
-			want: want{"pg_restore", SeverityProblem, "pg_restore 9 cannot read a server of version", "install"}},
+			want: want{"pg_restore", sources.SeverityProblem, "pg_restore 9 cannot read a server of version", "install"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if pg.Major < c.since {
@@ -222,7 +223,7 @@ func TestDoctorOfOneThingAtATime(t *testing.T) {
 			t.Fatal(err)
 		}
 		findings := examine(t, pg, source, DoctorOptions{Publication: "txreel", Slot: "txreel", OldTransaction: time.Nanosecond})
-		expect(t, findings, want{"old transactions", SeverityWarning, "idle in transaction", fmt.Sprintf("pg_terminate_backend(%d)", conn.PgConn().PID())})
+		expect(t, findings, want{"old transactions", sources.SeverityWarning, "idle in transaction", fmt.Sprintf("pg_terminate_backend(%d)", conn.PgConn().PID())})
 		if err := tx.Rollback(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -235,13 +236,13 @@ func TestDoctorOfOneThingAtATime(t *testing.T) {
 			pg.MustExec(t, "postgres", `SELECT pg_switch_wal()`)
 		}
 		pg.MustExec(t, "postgres", `CHECKPOINT`)
-		expect(t, examine(t, pg, source, DoctorOptions{}), want{"slot", SeverityProblem, "is lost", `pg_drop_replication_slot('txreel')`})
+		expect(t, examine(t, pg, source, DoctorOptions{}), want{"slot", sources.SeverityProblem, "is lost", `pg_drop_replication_slot('txreel')`})
 	})
 
 	t.Run("another encoding", func(t *testing.T) {
 		pg.MustExec(t, "postgres", `CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'`)
 		findings := examine(t, pg, pg.URL("latin"), DoctorOptions{})
-		expect(t, findings, want{"encoding", SeverityNote, "LATIN1", ""}, want{"output settings", SeverityOK, "", ""})
+		expect(t, findings, want{"encoding", sources.SeverityNote, "LATIN1", ""}, want{"output settings", sources.SeverityOK, "", ""})
 	})
 
 	t.Run("standby", func(t *testing.T) {
@@ -249,7 +250,7 @@ func TestDoctorOfOneThingAtATime(t *testing.T) {
 		if err := errors.Join(pg.Stop(ctx, "fast"), pg.Start(ctx)); err != nil {
 			t.Fatal(err)
 		}
-		expect(t, examine(t, pg, source, DoctorOptions{}), want{"standby", SeverityProblem, "standby", "primary"})
+		expect(t, examine(t, pg, source, DoctorOptions{}), want{"standby", sources.SeverityProblem, "standby", "primary"})
 	})
 
 	if err := pg.Stop(ctx, "fast"); err != nil {
@@ -275,9 +276,9 @@ func oldClient(t *testing.T) string {
 
 func TestJudgeVersion(t *testing.T) {
 	t.Parallel()
-	for num, want := range map[int]Severity{130021: SeverityProblem, 140018: SeverityWarning, 140019: SeverityOK, 150013: SeverityWarning, 150014: SeverityOK,
-		160009: SeverityWarning, 160010: SeverityOK, 170005: SeverityWarning, 170006: SeverityOK, 180000: SeverityOK, 190001: SeverityOK} {
-		if f := judgeVersion("x", num); f.Severity != want || (f.Fix == "") != (want == SeverityOK) {
+	for num, want := range map[int]sources.Severity{130021: sources.SeverityProblem, 140018: sources.SeverityWarning, 140019: sources.SeverityOK, 150013: sources.SeverityWarning, 150014: sources.SeverityOK,
+		160009: sources.SeverityWarning, 160010: sources.SeverityOK, 170005: sources.SeverityWarning, 170006: sources.SeverityOK, 180000: sources.SeverityOK, 190001: sources.SeverityOK} {
+		if f := judgeVersion("x", num); f.Severity != want || (f.Fix == "") != (want == sources.SeverityOK) {
 			t.Errorf("%d: %+v, want %s", num, f, want)
 		}
 	}
@@ -285,8 +286,8 @@ func TestJudgeVersion(t *testing.T) {
 
 func TestJudgePlugins(t *testing.T) {
 	t.Parallel()
-	for list, want := range map[string]Severity{"pgoutput": SeverityOK, "pgoutput, test_decoding": SeverityOK, `"test_decoding","pgoutput"`: SeverityOK, "*": SeverityOK,
-		"": SeverityProblem, "wal2json": SeverityProblem, "pgoutput2": SeverityProblem} {
+	for list, want := range map[string]sources.Severity{"pgoutput": sources.SeverityOK, "pgoutput, test_decoding": sources.SeverityOK, `"test_decoding","pgoutput"`: sources.SeverityOK, "*": sources.SeverityOK,
+		"": sources.SeverityProblem, "wal2json": sources.SeverityProblem, "pgoutput2": sources.SeverityProblem} {
 		if f := judgePlugins(list, ""); f.Severity != want {
 			t.Errorf("%q: %+v, want %s", list, f, want)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"txreel/capture"
+	"txreel/change"
 	"txreel/sources/postgres/lsn"
 )
 
@@ -27,8 +28,9 @@ const (
 
 // batch is a run of messages, one behind the other in data.
 type batch struct {
-	data  []byte
-	items []item
+	data     []byte
+	items    []item
+	received change.Time // when all of it was here: one look at the clock for many commits
 }
 
 // item is a message of the stream: data up to end, or a keepalive.
@@ -64,6 +66,7 @@ func (s *Source) read(ctx context.Context) {
 		// Hand over when the batch is full, or rather than wait for the network.
 		if err != nil || len(b.data) >= batchBytes || s.socket.Buffered()+front.ReadBufferLen() == 0 {
 			if len(b.items) > 0 {
+				b.received = change.Time(time.Now().UnixMicro())
 				select {
 				case s.batches <- b:
 				case <-ctx.Done():

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"txreel/sources"
 )
 
 // Setup is what a source database needs before its first capture: a publication whose tables can all be updated and
@@ -23,27 +25,6 @@ type Setup struct {
 	// Tables are the tables to record, each with its schema and quoted as in SQL: public.orders, "My"."Table".
 	// Empty means all tables, also future ones, which takes a superuser to set up.
 	Tables []string
-}
-
-// Statement is one step of a plan and the reason for it. SQL is empty where the reason is all there is to say.
-type Statement struct {
-	SQL string `json:"sql,omitempty"`
-	Why string `json:"why"`
-}
-
-// Script renders statements for review, and for psql.
-func Script(statements []Statement) string {
-	// A line break in a table's name must not end the comment it stands in.
-	breaks := strings.NewReplacer("\r\n", "\n-- ", "\n", "\n-- ", "\r", "\n-- ")
-	var b strings.Builder
-	for _, s := range statements {
-		fmt.Fprintf(&b, "-- %s\n", breaks.Replace(s.Why))
-		if s.SQL != "" {
-			fmt.Fprintf(&b, "%s;\n", s.SQL)
-		}
-		b.WriteByte('\n')
-	}
-	return b.String()
 }
 
 var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
@@ -67,7 +48,7 @@ func (s Setup) validate() error {
 
 // Plan says what is missing, as statements in the order to run them; nothing when the database is ready. It changes
 // nothing. Running the statements, and planning again, gives nothing.
-func (s Setup) Plan(ctx context.Context, conn *pgx.Conn) ([]Statement, error) {
+func (s Setup) Plan(ctx context.Context, conn *pgx.Conn) ([]sources.Statement, error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
@@ -91,11 +72,11 @@ func (s Setup) Plan(ctx context.Context, conn *pgx.Conn) ([]Statement, error) {
 				"run `txreel setup --remove`, then set up again and capture with --new-epoch", s.Slot, s.Publication)
 		}
 	}
-	var plan []Statement
-	for _, part := range []func() ([]Statement, error){
-		func() ([]Statement, error) { return s.planRole(ctx, conn) },
-		func() ([]Statement, error) { return s.planIdentities(ctx, conn, tables) },
-		func() ([]Statement, error) { return s.planPublication(pub, tables) },
+	var plan []sources.Statement
+	for _, part := range []func() ([]sources.Statement, error){
+		func() ([]sources.Statement, error) { return s.planRole(ctx, conn) },
+		func() ([]sources.Statement, error) { return s.planIdentities(ctx, conn, tables) },
+		func() ([]sources.Statement, error) { return s.planPublication(pub, tables) },
 	} {
 		more, err := part()
 		if err != nil {
@@ -110,7 +91,7 @@ func (s Setup) Plan(ctx context.Context, conn *pgx.Conn) ([]Statement, error) {
 // TRUNCATE of one partition would vanish.
 const publicationOptions = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
 
-func (s Setup) planPublication(pub *publicationFacts, tables []tableName) ([]Statement, error) {
+func (s Setup) planPublication(pub *publicationFacts, tables []tableName) ([]sources.Statement, error) {
 	name := quoteIdent(s.Publication)
 	if pub == nil {
 		sql := "CREATE PUBLICATION " + name + " FOR ALL TABLES"
@@ -120,13 +101,13 @@ func (s Setup) planPublication(pub *publicationFacts, tables []tableName) ([]Sta
 			sql = "CREATE PUBLICATION " + name + " FOR TABLE " + joinTables(tables)
 			why = "Publish the chosen tables, after their identity fixes and before the slot. Tables created later are not recorded."
 		}
-		return []Statement{{SQL: sql + " WITH (" + publicationOptions + ")", Why: why}}, nil
+		return []sources.Statement{{SQL: sql + " WITH (" + publicationOptions + ")", Why: why}}, nil
 	}
 	if pub.allTables != (len(tables) == 0) || pub.schemas > 0 || pub.filtered > 0 {
 		return nil, fmt.Errorf("publication %q exists and is not what setup would make (%s): choose another name with --publication, "+
 			"or drop it with txreel setup --remove --apply", s.Publication, pub.describe())
 	}
-	var plan []Statement
+	var plan []sources.Statement
 	var missing []tableName
 	for _, t := range tables {
 		if !pub.tables[t.oid] {
@@ -134,11 +115,11 @@ func (s Setup) planPublication(pub *publicationFacts, tables []tableName) ([]Sta
 		}
 	}
 	if len(missing) > 0 {
-		plan = append(plan, Statement{SQL: "ALTER PUBLICATION " + name + " ADD TABLE " + joinTables(missing),
+		plan = append(plan, sources.Statement{SQL: "ALTER PUBLICATION " + name + " ADD TABLE " + joinTables(missing),
 			Why: "Publish the tables that are not yet. If capture runs already, take a new base afterwards: what happened to them before is not in the record."})
 	}
 	if !pub.complete() {
-		plan = append(plan, Statement{SQL: "ALTER PUBLICATION " + name + " SET (" + publicationOptions + ")",
+		plan = append(plan, sources.Statement{SQL: "ALTER PUBLICATION " + name + " SET (" + publicationOptions + ")",
 			Why: "Publish every kind of change (" + pub.describe() + "). If capture runs already, start a new epoch afterwards: the record so far lacks some."})
 	}
 	return plan, nil

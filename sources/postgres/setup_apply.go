@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"txreel/sources"
 )
 
 const (
@@ -19,7 +21,7 @@ const (
 // Apply plans and runs the statements one by one, and calls report, unless nil, after each attempt: with an error
 // when a table could not be locked in time and will be tried again. The publication is made only after every table
 // has its identity. When Apply fails, what was done stays and is recorded, and applying again goes on from there.
-func (s Setup) Apply(ctx context.Context, conn *pgx.Conn, report func(Statement, error)) error {
+func (s Setup) Apply(ctx context.Context, conn *pgx.Conn, report func(sources.Statement, error)) error {
 	for range planRounds {
 		plan, err := s.Plan(ctx, conn)
 		if err != nil || len(plan) == 0 {
@@ -37,7 +39,7 @@ func (s Setup) Apply(ctx context.Context, conn *pgx.Conn, report func(Statement,
 }
 
 // execute runs statements in order and stops at the first that fails.
-func execute(ctx context.Context, conn *pgx.Conn, plan []Statement, report func(Statement, error)) error {
+func execute(ctx context.Context, conn *pgx.Conn, plan []sources.Statement, report func(sources.Statement, error)) error {
 	// Best effort: a connection that cannot be reset is of no further use to its owner either.
 	defer func() { _, _ = conn.Exec(context.WithoutCancel(ctx), "RESET lock_timeout") }()
 	for _, st := range plan {
@@ -48,7 +50,7 @@ func execute(ctx context.Context, conn *pgx.Conn, plan []Statement, report func(
 	return nil
 }
 
-func executeOne(ctx context.Context, conn *pgx.Conn, st Statement, report func(Statement, error)) error {
+func executeOne(ctx context.Context, conn *pgx.Conn, st sources.Statement, report func(sources.Statement, error)) error {
 	for attempt := 1; ; attempt++ {
 		var err error
 		if st.SQL != "" {

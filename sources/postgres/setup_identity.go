@@ -8,17 +8,19 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"txreel/sources"
 )
 
 // boundLocks bounds the wait for a table's exclusive lock, during which every other session queues behind us.
-func boundLocks() Statement {
-	return Statement{SQL: "SET lock_timeout = '2s'",
+func boundLocks() sources.Statement {
+	return sources.Statement{SQL: "SET lock_timeout = '2s'",
 		Why: "ALTER TABLE needs each table to itself for a moment. Rather than make the application queue behind it, give up and try again."}
 }
 
 // planIdentities gives every table that will be published an identity, without which its UPDATEs and DELETEs would
 // fail from the moment it is, and first records what was there, so that Remove can put it back.
-func (s Setup) planIdentities(ctx context.Context, conn *pgx.Conn, tables []tableName) ([]Statement, error) {
+func (s Setup) planIdentities(ctx context.Context, conn *pgx.Conn, tables []tableName) ([]sources.Statement, error) {
 	keyless, err := keylessTables(ctx, conn, oids(tables))
 	if err != nil || len(keyless) == 0 {
 		return nil, err
@@ -27,19 +29,19 @@ func (s Setup) planIdentities(ctx context.Context, conn *pgx.Conn, tables []tabl
 	if err != nil {
 		return nil, err
 	}
-	var plan []Statement
+	var plan []sources.Statement
 	if record == nil {
-		plan = append(plan, Statement{SQL: "CREATE PUBLICATION " + quoteIdent(s.undoName()) + " WITH (publish = '')",
+		plan = append(plan, sources.Statement{SQL: "CREATE PUBLICATION " + quoteIdent(s.undoName()) + " WITH (publish = '')",
 			Why: "A publication of nothing, whose comment remembers the identities changed below, so that setup --remove can put them back."})
 		record = &undo{}
 	}
 	for _, k := range keyless {
 		record.add(k)
 	}
-	plan = append(plan, Statement{SQL: "COMMENT ON PUBLICATION " + quoteIdent(s.undoName()) + " IS " + quoteLiteral(record.encode()),
+	plan = append(plan, sources.Statement{SQL: "COMMENT ON PUBLICATION " + quoteIdent(s.undoName()) + " IS " + quoteLiteral(record.encode()),
 		Why: "Written before any table is changed."}, boundLocks())
 	for _, k := range keyless {
-		plan = append(plan, Statement{SQL: "ALTER TABLE " + k.quoted() + " REPLICA IDENTITY FULL", Why: k.why()})
+		plan = append(plan, sources.Statement{SQL: "ALTER TABLE " + k.quoted() + " REPLICA IDENTITY FULL", Why: k.why()})
 	}
 	return plan, nil
 }

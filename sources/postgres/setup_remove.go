@@ -6,15 +6,17 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"txreel/sources"
 )
 
 // PlanRemove says how to undo a setup: drop the slot, then the publication, then put the replica identities back that
 // setup changed. It changes nothing. It refuses while somebody reads the slot.
-func (s Setup) PlanRemove(ctx context.Context, conn *pgx.Conn) ([]Statement, error) {
+func (s Setup) PlanRemove(ctx context.Context, conn *pgx.Conn) ([]sources.Statement, error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
-	var plan []Statement
+	var plan []sources.Statement
 	slot, err := inspectSlot(ctx, conn, s.Slot)
 	if err != nil {
 		return nil, err
@@ -23,7 +25,7 @@ func (s Setup) PlanRemove(ctx context.Context, conn *pgx.Conn) ([]Statement, err
 		if err := s.mayDrop(ctx, conn, slot); err != nil {
 			return nil, err
 		}
-		plan = append(plan, Statement{SQL: "SELECT pg_catalog.pg_drop_replication_slot(" + quoteLiteral(s.Slot) + ")",
+		plan = append(plan, sources.Statement{SQL: "SELECT pg_catalog.pg_drop_replication_slot(" + quoteLiteral(s.Slot) + ")",
 			Why: "The server stops keeping WAL for us. What was not captured until now never will be."})
 	}
 	pub, err := readPublication(ctx, conn, s.Publication)
@@ -31,7 +33,7 @@ func (s Setup) PlanRemove(ctx context.Context, conn *pgx.Conn) ([]Statement, err
 		return nil, err
 	}
 	if pub != nil {
-		plan = append(plan, Statement{SQL: "DROP PUBLICATION " + quoteIdent(s.Publication),
+		plan = append(plan, sources.Statement{SQL: "DROP PUBLICATION " + quoteIdent(s.Publication),
 			Why: "Before the identities go, so that no UPDATE or DELETE fails."})
 	}
 	record, err := readUndo(ctx, conn, s.undoName())
@@ -43,11 +45,11 @@ func (s Setup) PlanRemove(ctx context.Context, conn *pgx.Conn) ([]Statement, err
 		if err != nil {
 			return nil, err
 		}
-		plan = append(append(plan, back...), Statement{SQL: "DROP PUBLICATION " + quoteIdent(s.undoName()),
+		plan = append(append(plan, back...), sources.Statement{SQL: "DROP PUBLICATION " + quoteIdent(s.undoName()),
 			Why: "The record of what setup changed, no longer needed."})
 	}
 	if s.Role != "" {
-		plan = append(plan, Statement{Why: "Role " + quoteIdent(s.Role) + " stays: other captures may use it. DROP ROLE removes it."})
+		plan = append(plan, sources.Statement{Why: "Role " + quoteIdent(s.Role) + " stays: other captures may use it. DROP ROLE removes it."})
 	}
 	return plan, nil
 }
@@ -68,8 +70,8 @@ func (s Setup) mayDrop(ctx context.Context, conn *pgx.Conn, slot *slotFacts) err
 }
 
 // planUndo puts back each identity that is still as setup made it and that no other publication needs.
-func (s Setup) planUndo(ctx context.Context, conn *pgx.Conn, record *undo) ([]Statement, error) {
-	var plan []Statement
+func (s Setup) planUndo(ctx context.Context, conn *pgx.Conn, record *undo) ([]sources.Statement, error) {
+	var plan []sources.Statement
 	for _, e := range record.entries {
 		name := quoteIdent(e.schema, e.name)
 		sql := "ALTER TABLE " + name + " REPLICA IDENTITY DEFAULT"
@@ -85,17 +87,17 @@ func (s Setup) planUndo(ctx context.Context, conn *pgx.Conn, record *undo) ([]St
 		case err != nil:
 			return nil, err
 		case identity == "":
-			plan = append(plan, Statement{Why: "Table " + name + " is gone or has another name: nothing to put back."})
+			plan = append(plan, sources.Statement{Why: "Table " + name + " is gone or has another name: nothing to put back."})
 		case identity != "f":
-			plan = append(plan, Statement{Why: "The identity of table " + name + " was changed since setup: it stays as it is."})
+			plan = append(plan, sources.Statement{Why: "The identity of table " + name + " was changed since setup: it stays as it is."})
 		case needed != "":
-			plan = append(plan, Statement{Why: "Table " + name + " keeps REPLICA IDENTITY FULL, because publication " + quoteIdent(needed) +
+			plan = append(plan, sources.Statement{Why: "Table " + name + " keeps REPLICA IDENTITY FULL, because publication " + quoteIdent(needed) +
 				" needs it. Later: " + sql})
 		default:
 			if len(plan) == 0 || plan[0] != boundLocks() {
-				plan = append([]Statement{boundLocks()}, plan...)
+				plan = append([]sources.Statement{boundLocks()}, plan...)
 			}
-			plan = append(plan, Statement{SQL: sql, Why: why})
+			plan = append(plan, sources.Statement{SQL: sql, Why: why})
 		}
 	}
 	return plan, nil
@@ -126,7 +128,7 @@ func (s Setup) identityNow(ctx context.Context, conn *pgx.Conn, e undoEntry) (id
 
 // Remove runs what PlanRemove says, reporting as Apply does, and then asks the server whether slot and publications are
 // gone: it returns nil only if they are.
-func (s Setup) Remove(ctx context.Context, conn *pgx.Conn, report func(Statement, error)) error {
+func (s Setup) Remove(ctx context.Context, conn *pgx.Conn, report func(sources.Statement, error)) error {
 	plan, err := s.PlanRemove(ctx, conn)
 	if err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"txreel/sources"
 )
 
 // roleFacts is what matters of a role that captures.
@@ -40,7 +42,7 @@ func readRole(ctx context.Context, conn *pgx.Conn, name string) (roleFacts, erro
 }
 
 // planRole gives the runtime role what capture needs and nothing more.
-func (s Setup) planRole(ctx context.Context, conn *pgx.Conn) ([]Statement, error) {
+func (s Setup) planRole(ctx context.Context, conn *pgx.Conn) ([]sources.Statement, error) {
 	if s.Role == "" {
 		return nil, nil
 	}
@@ -49,7 +51,7 @@ func (s Setup) planRole(ctx context.Context, conn *pgx.Conn) ([]Statement, error
 		return nil, err
 	}
 	name := quoteIdent(s.Role)
-	var plan []Statement
+	var plan []sources.Statement
 	var attrs []string
 	if !r.login {
 		attrs = append(attrs, "LOGIN")
@@ -62,28 +64,28 @@ func (s Setup) planRole(ctx context.Context, conn *pgx.Conn) ([]Statement, error
 	}
 	switch {
 	case !r.exists:
-		plan = append(plan, Statement{SQL: "CREATE ROLE " + name + " " + strings.Join(attrs, " "),
+		plan = append(plan, sources.Statement{SQL: "CREATE ROLE " + name + " " + strings.Join(attrs, " "),
 			Why: "The role capture logs in as. It has no password yet: set one in psql with \\password " + name +
 				", which keeps it out of scripts and logs. Guard it: a role that may replicate reads every table."})
 	case len(attrs) > 0:
-		plan = append(plan, Statement{SQL: "ALTER ROLE " + name + " " + strings.Join(attrs, " "),
+		plan = append(plan, sources.Statement{SQL: "ALTER ROLE " + name + " " + strings.Join(attrs, " "),
 			Why: "The role exists and lacks what capture needs."})
 	}
 	if r.onRDS && !r.rdsReplication {
-		plan = append(plan, Statement{SQL: "GRANT rds_replication TO " + name, Why: "On RDS this stands for the attribute REPLICATION."})
+		plan = append(plan, sources.Statement{SQL: "GRANT rds_replication TO " + name, Why: "On RDS this stands for the attribute REPLICATION."})
 	}
 	if !r.readAll {
-		plan = append(plan, Statement{SQL: "GRANT pg_read_all_data TO " + name, Why: "A base reads every table and sequence."})
+		plan = append(plan, sources.Statement{SQL: "GRANT pg_read_all_data TO " + name, Why: "A base reads every table and sequence."})
 	}
 	if !r.monitor {
-		plan = append(plan, Statement{SQL: "GRANT pg_monitor TO " + name, Why: "status and doctor look at slots, sessions and settings."})
+		plan = append(plan, sources.Statement{SQL: "GRANT pg_monitor TO " + name, Why: "status and doctor look at slots, sessions and settings."})
 	}
 	if !r.connect {
 		var db string
 		if err := conn.QueryRow(ctx, `SELECT current_database()::text`).Scan(&db); err != nil {
 			return nil, fmt.Errorf("look at the database: %w", err)
 		}
-		plan = append(plan, Statement{SQL: "GRANT CONNECT ON DATABASE " + quoteIdent(db) + " TO " + name,
+		plan = append(plan, sources.Statement{SQL: "GRANT CONNECT ON DATABASE " + quoteIdent(db) + " TO " + name,
 			Why: "Not everybody may connect to this database."})
 	}
 	return plan, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"txreel/internal/dbtest"
+	"txreel/sources"
 )
 
 // catalogState is what setup may change, for comparison before and after.
@@ -73,13 +74,13 @@ func TestSetupRoundTrip(t *testing.T) {
 	if last := plan[len(plan)-1]; !strings.HasPrefix(last.SQL, "CREATE PUBLICATION \"my \"\"pub\"\"\" FOR ALL TABLES") {
 		t.Errorf("last: %s", last.SQL)
 	}
-	if script := Script(plan); !strings.Contains(script, `"uniq" REPLICA IDENTITY USING INDEX "uniq_n"`) {
+	if script := sources.Script(plan); !strings.Contains(script, `"uniq" REPLICA IDENTITY USING INDEX "uniq_n"`) {
 		t.Errorf("the cheaper way for a unique index is not named:\n%s", script)
 	}
 
 	// The script as psql would read it does the same as Apply. Running it in one transaction leaves nothing behind.
-	if _, err := conn.PgConn().Exec(ctx, "BEGIN;\n"+Script(plan)+"SELECT 'reached';ROLLBACK").ReadAll(); err != nil {
-		t.Fatalf("the script does not run: %v\n%s", err, Script(plan))
+	if _, err := conn.PgConn().Exec(ctx, "BEGIN;\n"+sources.Script(plan)+"SELECT 'reached';ROLLBACK").ReadAll(); err != nil {
+		t.Fatalf("the script does not run: %v\n%s", err, sources.Script(plan))
 	}
 
 	if err := s.Apply(ctx, conn, nil); err != nil {
@@ -100,7 +101,7 @@ func TestSetupRoundTrip(t *testing.T) {
 	}
 	pg.MustExec(t, "postgres", `INSERT INTO plain VALUES (1); UPDATE plain SET n = 2; DELETE FROM plain`)
 	if plan, err := s.Plan(ctx, conn); err != nil || len(plan) > 0 {
-		t.Errorf("a second plan: %v\n%s", err, Script(plan))
+		t.Errorf("a second plan: %v\n%s", err, sources.Script(plan))
 	}
 	if got := pg.MustQuery(t, "postgres", `SELECT pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables FROM pg_publication WHERE pubname = 'my "pub"'`); fmt.Sprint(got) != "[[t t t t f t]]" {
 		t.Errorf("publication: %v", got)
@@ -179,8 +180,8 @@ func TestSetupOfChosenTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{`Table "public"."leaf_1" keeps REPLICA IDENTITY FULL, because publication "other"`, `table "public"."plain" was changed`, `Table "public"."child" is gone`} {
-		if !strings.Contains(Script(plan), want) {
-			t.Errorf("want %q in:\n%s", want, Script(plan))
+		if !strings.Contains(sources.Script(plan), want) {
+			t.Errorf("want %q in:\n%s", want, sources.Script(plan))
 		}
 	}
 	if err := s.Remove(ctx, conn, nil); err != nil {
@@ -216,7 +217,7 @@ func TestSetupWaitsForLocks(t *testing.T) {
 	tx := hold("zlast")
 	gone, cancel := context.WithCancel(ctx)
 	defer cancel()
-	err := s.Apply(gone, conn, func(_ Statement, err error) {
+	err := s.Apply(gone, conn, func(_ sources.Statement, err error) {
 		if err != nil {
 			cancel() // the operator loses patience
 		}
@@ -229,7 +230,7 @@ func TestSetupWaitsForLocks(t *testing.T) {
 	}
 	failures := 0
 	conn = connectTo(t, pg.URL("postgres"))
-	err = s.Apply(ctx, conn, func(_ Statement, err error) {
+	err = s.Apply(ctx, conn, func(_ sources.Statement, err error) {
 		if err != nil {
 			failures++
 			if err := tx.Rollback(ctx); err != nil {

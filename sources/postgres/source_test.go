@@ -78,7 +78,14 @@ func TestRestartAtEveryTransaction(t *testing.T) {
 	}
 	want = append(want, "message behind", "400")
 
+	began := change.Time(time.Now().UnixMicro())
 	whole := s.read("", len(want))
+	for i, x := range whole {
+		if now := change.Time(time.Now().UnixMicro()); x.commit.Received < began || x.commit.Received > now || i > 0 && x.commit.Received < whole[i-1].commit.Received {
+			t.Errorf("transaction %d was received at %s, the one before it at %s, the stream was opened at %s, now it is %s",
+				i, x.commit.Received, whole[max(i, 1)-1].commit.Received, began, now)
+		}
+	}
 	if got := shown(whole); !slices.Equal(got, want) {
 		t.Fatalf("in one go: %q, want %q", got, want)
 	}

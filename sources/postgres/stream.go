@@ -85,6 +85,7 @@ func (s *Source) item() (*change.Message, error) {
 		}
 		return s.idle(), nil
 	}
+	s.parser.received = s.cur.received
 	return s.parser.message(s.cur.data[start:it.end:it.end])
 }
 
@@ -125,6 +126,8 @@ type parser struct {
 	skip bool        // the open transaction is in the archive already
 	end  lsn.LSN     // everything before it has been delivered; 0 when nothing is known beyond start
 	time change.Time // every transaction that commits up to then ends at or before end
+
+	received change.Time // when the messages that are read now had arrived
 
 	msg     change.Message
 	defs    []*change.Definition
@@ -350,7 +353,7 @@ func (p *parser) commit(m []byte) (*change.Message, error) {
 	p.end, p.time = max(p.end, end), max(p.time, c.CommitTime)
 	p.msg = change.Message{
 		Kind: change.KindCommit, Raw: m,
-		XID: strconv.FormatUint(p.xid, 10), Position: end.Position(), CommitTime: c.CommitTime,
+		XID: strconv.FormatUint(p.xid, 10), Position: end.Position(), CommitTime: c.CommitTime, Received: p.received,
 	}
 	return &p.msg, nil
 }
@@ -371,6 +374,6 @@ func (p *parser) standalone(m []byte) (*change.Message, error) {
 	p.queue = append(p.queue[:0],
 		change.Message{Kind: change.KindBegin},
 		change.Message{Kind: change.KindData, Raw: m},
-		change.Message{Kind: change.KindCommit, Position: end.Position(), CommitTime: p.time})
+		change.Message{Kind: change.KindCommit, Position: end.Position(), CommitTime: p.time, Received: p.received})
 	return p.queued(), nil
 }

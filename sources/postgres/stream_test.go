@@ -248,6 +248,27 @@ func TestIdlePositions(t *testing.T) {
 	expect("behind a message", "0/150", max(60, pgoutput.Time(1000)))
 }
 
+// Every commit says when its batch had arrived, also one that the source made of a
+// message outside any transaction.
+func TestParserOfReceipts(t *testing.T) {
+	t.Parallel()
+	p := &parser{received: 41}
+	all := parse(t, p, msgBegin(0x10, 5), msgCommit(0x10, 0x20))
+	p.received = 42
+	all = append(all, parse(t, p, msgMessage(0, 0x30))...)
+	var got []change.Time
+	for _, m := range all {
+		if m.Kind == change.KindCommit {
+			got = append(got, m.Received)
+		} else if m.Received != 0 {
+			t.Errorf("%+v says when it was received", m)
+		}
+	}
+	if !slices.Equal(got, []change.Time{41, 42}) {
+		t.Errorf("received at %d, want 41 and 42", got)
+	}
+}
+
 func TestFullXID(t *testing.T) {
 	t.Parallel()
 	const wrap = 1 << 32

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/jackc/pgx/v5"
+
+	"txreel/archive"
+	"txreel/capture"
+	"txreel/change"
+	"txreel/sources"
+	"txreel/sources/postgres"
+)
+
+// slotFlags name what txreel keeps on a PostgreSQL source.
+type slotFlags struct {
+	Slot        string `default:"txreel" help:"PostgreSQL: name of the replication slot."`
+	Publication string `default:"txreel" help:"PostgreSQL: name of the publication."`
+}
+
+// baseFlags tune how bases are taken.
+type baseFlags struct {
+	BaseJobs    int           `default:"2" help:"Parts of tables a base reads at once."`
+	LockTimeout time.Duration `default:"10s" help:"How long a base or a new slot waits for running write transactions and for locks."`
+	PgDump      string        `placeholder:"PATH" help:"PostgreSQL: the pg_dump to use (default: the newest one installed)."`
+}
+
+// postgresDatabase is a PostgreSQL database.
+type postgresDatabase struct{ *databaseFlags }
+
+func (d *postgresDatabase) identify(ctx context.Context) (incarnation, error) {
+	id, err := postgres.Identify(ctx, d.Source)
+	return incarnation{
+		Identity: archive.Identity{Engine: enginePostgres, System: id.System, Database: id.Database},
+		terms: map[string]string{"system": id.System, "timeline": fmt.Sprint(id.Timeline), "database": id.Database,
+			"slot": d.Slot, "publication": d.Publication},
+	}, err
+}
+
+func (d *postgresDatabase) belongs(_ context.Context, a *archive.Archive, id incarnation) error {
+	if a.Identity.Engine != id.Engine || a.Identity.System != id.System || a.Identity.Database != id.Database {
+		return otherDatabase(a, id)
+	}
+	return nil
+}
+
+// fresh also refuses a slot that another archive may depend on.
+func (d *postgresDatabase) fresh(ctx context.Context) error {
+	return d.connected(ctx, func(conn *pgx.Conn) error {
+		exists, err := postgres.PublicationExists(ctx, conn, d.Publication)
+		if err != nil {
+			return err
+		}
+		if !exists {
+			return d.noPublication()
+		}
+		slot, err := postgres.ReadSlot(ctx, conn, d.Slot)
+		if err == nil && slot.Exists {
+			err = fmt.Errorf("slot %q exists already and this archive is new: another archive may depend on the slot; choose another name with --slot, or drop it with: SELECT pg_drop_replication_slot('%s')", d.Slot, d.Slot)
+		}
+		return err
+	})
+}
+
+func (d *postgresDatabase) noPublication() error {
+	return fmt.Errorf("publication %q does not exist in the source: run `txreel setup --source … --apply` first", d.Publication)
+}
+
+func (d *postgresDatabase) connected(ctx context.Context, do func(*pgx.Conn) error) error {
+	conn, err := postgres.Connect(ctx, d.Source)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return do(conn)
+}
+
+// reconnectWait is how long a capture that was interrupted waits for the slot: longer
+// than a server takes to notice that a connection is dead.
+const reconnectWait = 90 * time.Second
+
+func (d *postgresDatabase) open(ctx context.Context, epoch archive.Epoch, tail archive.Tail, again bool) (stream, error) {
+	id, err := d.identify(ctx)
+	if err == nil {
+		err = sameTimeline(epoch, id.terms["timeline"])
+	}
+	if err != nil {
+		return nil, err
+	}
+	if tail.Seq == 0 {
+		if err := d.connected(ctx, func(conn *pgx.Conn) error { return d.ensureSlot(ctx, conn) }); err != nil {
+			return nil, err
+		}
+	}
+	opts := postgres.SourceOptions{URL: d.Source, Slot: d.Slot, Publication: d.Publication, Tail: tail.Position, Latest: tail.Latest}
+	if again {
+		// When the network broke the slot is still held by ourselves, until the server
+		// gives up our old connection.
+		opts.BusyWait = reconnectWait
+	}
+	s, err := postgres.Open(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &postgresStream{s}, nil
+}
+
+// sameTimeline refuses to go on with a record on a server that was promoted, or
+// restored, since the epoch began: the last of what is recorded may never have happened
+// there, and what happened there instead may be missing, without a trace in the
+// positions (Invariant 6).
+func sameTimeline(epoch archive.Epoch, is string) error {
+	was := epoch.Source["timeline"]
+	if was == "" || was == is {
+		return nil
+	}
+	return fmt.Errorf("%w: the source was on timeline %s when epoch %d began and is on timeline %s now: it was promoted or restored, and where the record ends is not certain to be in its history: run capture with --new-epoch to go on behind the gap", capture.ErrDiverged, was, epoch.Number, is)
+}
+
+// ensureSlot makes the slot of an epoch that holds nothing yet. One that exists
+// was left by an attempt that died, or is the old one behind a gap.
+func (d *postgresDatabase) ensureSlot(ctx context.Context, conn *pgx.Conn) error {
+	slot, err := postgres.ReadSlot(ctx, conn, d.Slot)
+	if err != nil {
+		return err
+	}
+	predates, err := postgres.SlotPredates(ctx, conn, d.Slot, d.Publication)
+	if err != nil {
+		return err
+	}
+	if slot.Lost || predates {
+		if err := postgres.DropSlot(ctx, conn, d.Slot); err != nil {
+			return err
+		}
+		slot.Exists = false
+	}
+	if slot.Exists {
+		return nil
+	}
+	// The publication must be there before the slot: see CreateSlot.
+	exists, err := postgres.PublicationExists(ctx, conn, d.Publication)
+	if err == nil && !exists {
+		err = d.noPublication()
+	}
+	if err != nil {
+		return err
+	}
+	return postgres.CreateSlot(ctx, d.Source, d.Slot, int(d.LockTimeout.Milliseconds()))
+}
+
+func (d *postgresDatabase) continues(epoch archive.Epoch) error {
+	slot, publication := epoch.Source["slot"], epoch.Source["publication"]
+	if slot == d.Slot && publication == d.Publication {
+		return nil
+	}
+	// Nothing is known of the slot the record depends on.
+	return fmt.Errorf("epoch %d is recorded through slot %q and publication %q; slot %q and publication %q cannot continue it: give --slot %s --publication %s",
+		epoch.Number, slot, publication, d.Slot, d.Publication, slot, publication)
+}
+
+func (d *postgresDatabase) takeBase(ctx context.Context, a *archive.Archive, epoch uint64, reason string, progress func(sources.BaseProgress)) (*archive.Base, error) {
+	return postgres.TakeBase(ctx, a, epoch, postgres.BaseOptions{
+		URL: d.Source, Publication: d.Publication, Reason: reason, Jobs: d.BaseJobs, PgDump: d.PgDump, SpillDir: d.SpillDir,
+		LockTimeout: int(d.LockTimeout.Milliseconds()), Progress: progress,
+	})
+}
+
+func (d *postgresDatabase) finishBase(ctx context.Context, a *archive.Archive, b *archive.Base, hurry func()) error {
+	return postgres.FinishBase(ctx, a, b, hurry)
+}
+
+func (d *postgresDatabase) changed(ctx context.Context, versions map[string]uint64) (reason string, err error) {
+	err = d.connected(ctx, func(conn *pgx.Conn) error {
+		tables, err := postgres.Tables(ctx, conn)
+		if err != nil {
+			return err
+		}
+		for _, t := range tables {
+			if v, ok := versions[t.String()]; !ok {
+				reason = "table " + t.String() + " was created"
+				return nil
+			} else if v != t.Version {
+				reason = "the definition of " + t.String() + " changed"
+				return nil
+			}
+		}
+		if len(tables) != len(versions) {
+			reason = "a table was dropped"
+		}
+		return nil
+	})
+	return reason, err
+}
+
+// mark writes a message into the log, which becomes a transaction of the record.
+func (d *postgresDatabase) mark(ctx context.Context, name string) (marker, error) {
+	var xid string
+	err := d.connected(ctx, func(conn *pgx.Conn) (err error) {
+		xid, _, err = postgres.WriteMark(ctx, conn, name)
+		return err
+	})
+	return func(ctx context.Context, a *archive.Archive, m *archive.Mark, from *change.Seq) (bool, error) {
+		for x, err := range a.Segments(ctx, m.Epoch, *from) {
+			if err != nil {
+				return false, err
+			}
+			for i := range x.Txns {
+				if t := &x.Txns[i]; t.XID == xid && t.Seq >= *from {
+					m.XID, m.Seq, m.Position, m.CommitTime = xid, t.Seq, t.Position, t.CommitTime
+					return true, nil
+				}
+			}
+			*from = x.Last() + 1
+		}
+		return false, nil
+	}, err
+}
+
+func (d *postgresDatabase) retention(ctx context.Context, _ change.Position) (r *sources.Retention, err error) {
+	err = d.connected(ctx, func(conn *pgx.Conn) error {
+		slot, err := postgres.ReadSlot(ctx, conn, d.Slot)
+		if err != nil {
+			return err
+		}
+		if !slot.Exists {
+			r = &sources.Retention{Limit: -1, Purge: -1, Text: fmt.Sprintf("slot %s is missing", d.Slot)}
+			return nil
+		}
+		h, err := postgres.ReadHealth(ctx, conn, d.Slot)
+		if err == nil {
+			r = slotRetention(d.Slot, h)
+		}
+		return err
+	})
+	return r, err
+}
+
+// slotRetention puts what a slot holds back into words.
+func slotRetention(slot string, h *postgres.Health) *sources.Retention {
+	limit := "without a limit (max_slot_wal_keep_size = -1): a capture that stays away fills the source's disk"
+	if h.LimitBytes >= 0 {
+		limit = "of " + humanize.IBytes(uint64(h.LimitBytes))
+		if h.LimitBytes > 0 {
+			limit += fmt.Sprintf(" (%.0f %%)", 100*float64(h.RetainedBytes)/float64(h.LimitBytes))
+		}
+	}
+	return &sources.Retention{At: h.At, Kept: h.RetainedBytes, Limit: h.LimitBytes, Purge: -1,
+		Text: fmt.Sprintf("slot %s %s, holds back %s %s", slot, h.WALStatus, humanize.IBytes(uint64(max(h.RetainedBytes, 0))), limit)}
+}
+
+// postgresStream is a stream of a slot.
+type postgresStream struct{ *postgres.Source }
+
+// Retention implements stream.
+func (s *postgresStream) Retention() *sources.Retention {
+	h := s.Health()
+	if h == nil {
+		return nil
+	}
+	return slotRetention("", h)
+}
