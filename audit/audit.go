@@ -12,8 +12,9 @@
 //     began, the range (from, to, and the since, until, tables and ops asked for), how far
 //     the record reaches (recorded_until), the gaps that border on the range
 //     (gap_before, gap_after; null when there is none), and what the record does not cover.
-//   - change: archive, epoch, seq, xid, position, commit_time, ordinal and op, then by op:
-//     schema and table with key, before, after and evidence (insert, update, delete), with
+//   - change: archive, epoch, seq, xid, position, commit_time, received (when capture had
+//     the whole transaction, by its own clock; absent where that was not recorded), ordinal
+//     and op, then by op: schema and table with key, before, after and evidence (insert, update, delete), with
 //     cascade and restart_identity (truncate; a line per table), prefix and content
 //     (message), or database and statement (statement: DDL, or changes that the source
 //     logged as the statement that made them). (epoch, seq, ordinal) names a change for
@@ -22,8 +23,9 @@
 //     Changes that it had yielded before stand in lines of their own. A message above 256 MiB
 //     is not decoded but written piece by piece, as it was stored. Filters never hide such a
 //     line. Without a seq it is a definition that belongs to no transaction.
-//   - transaction, on request: one of which no line was written. changes counts those
-//     that filters left out.
+//   - transaction, on request: one of which no line was written. note, if there is one, says
+//     what it did beside changes of rows, such as the beginning of a DDL statement;
+//     changes counts those that filters left out.
 //   - trailer, the last: what was read and written, and the hash of the last segment, which
 //     stands for all of the epoch up to there. skipped counts the changes that filters left
 //     out, skipped_statements those of them that were statements: a filter on tables leaves

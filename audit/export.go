@@ -158,7 +158,8 @@ func (e *exporter) read(ctx context.Context, a *archive.Archive, head *header) e
 			if err := e.unfinished(); err != nil {
 				return err
 			}
-			if txn.Seq != next || txn.XID != rec.XID || txn.Position != rec.Position || txn.CommitTime != rec.CommitTime {
+			if txn.Seq != next || txn.XID != rec.XID || txn.Position != rec.Position || txn.CommitTime != rec.CommitTime ||
+				txn.Received != rec.Received || txn.Note != rec.Note {
 				return fmt.Errorf("%w: transaction %s of epoch %d is not the one its segment's index describes", archive.ErrCorrupt, next, head.Epoch)
 			}
 			next++
@@ -192,6 +193,10 @@ func (e *exporter) begin(t *change.Txn) error {
 	b = appendString(b, string(t.Position))
 	b = append(b, `,"commit_time":"`...)
 	b = appendTime(b, t.CommitTime)
+	if t.Received != 0 {
+		b = append(b, `","received":"`...)
+		b = appendTime(b, t.Received)
+	}
 	e.txn = append(b, '"')
 	return nil
 }
@@ -205,6 +210,10 @@ func (e *exporter) commit(t *change.Txn, last change.Seq) error {
 	if e.written == 0 && e.opts.Empty && t.Kind != change.TxnHeartbeat {
 		e.lines.raw(`{"record":"transaction"`)
 		e.lines.bytes(e.txn)
+		if t.Note != "" {
+			e.lines.raw(`,"note":`)
+			e.lines.buf = appendString(e.lines.buf, t.Note)
+		}
 		e.lines.raw(`,"changes":`)
 		e.lines.uint(e.ordinal)
 		e.lines.raw("}")

@@ -229,6 +229,30 @@ func TestExportFilters(t *testing.T) {
 	}
 }
 
+// TestExportShowsReceiptsAndNotes demands both where they were recorded, and only
+// there.
+func TestExportShowsReceiptsAndNotes(t *testing.T) {
+	t.Parallel()
+	r := newRecorder(t, newMemory(), "mysql")
+	r.add(
+		testTxn{xid: "a:1", position: "a:1", at: moment(1), received: moment(1.25), note: "CREATE TABLE `t`\n(id INT)", messages: data("frame")},
+		testTxn{xid: "a:2", position: "a:1-2", at: moment(2), received: moment(1.75), note: "ALTER TABLE t", messages: data("statement", "nonsense")},
+		testTxn{xid: "a:3", position: "a:1-3", at: moment(3), note: "cut \xc3", messages: data("frame")},
+	)
+	r.ship()
+	_, got, _ := export(t, r.a, audit.ExportOptions{Empty: true})
+	const second = `,"archive":"ID","epoch":1,"seq":"0000000000000002","xid":"a:2","position":"a:1-2","commit_time":"2026-11-22T00:00:02.000000Z","received":"2026-11-22T00:00:01.750000Z","ordinal":`
+	want := []string{
+		`{"record":"transaction","archive":"ID","epoch":1,"seq":"0000000000000001","xid":"a:1","position":"a:1","commit_time":"2026-11-22T00:00:01.000000Z","received":"2026-11-22T00:00:01.250000Z","note":"CREATE TABLE ` + "`t`" + `\n(id INT)","changes":0}`,
+		`{"record":"change"` + second + `1,"op":"statement","database":"shop","statement":"alter table t\nadd c int"}`,
+		`{"record":"undecoded"` + second + `2,"error":"no \"such\" message","raw":"bm9uc2Vuc2U="}`,
+		`{"record":"transaction","archive":"ID","epoch":1,"seq":"0000000000000003","xid":"a:3","position":"a:1-3","commit_time":"2026-11-22T00:00:03.000000Z","note":"base64:Y3V0IMM=","changes":0}`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // gapped is an archive of two epochs with transactions a to d and e to f.
 func gapped(t *testing.T) *archive.Archive {
 	r := newRecorder(t, newMemory(), "postgres")

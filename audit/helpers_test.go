@@ -102,6 +102,8 @@ type testTxn struct {
 	xid      string
 	position change.Position
 	at       change.Time
+	received change.Time
+	note     string
 	messages []change.Message // data
 }
 
@@ -160,7 +162,7 @@ func (r *recorder) add(txns ...testTxn) {
 			m.Kind = change.KindData
 			r.check(r.w.Append(&m))
 		}
-		r.check(r.w.Append(&change.Message{Kind: change.KindCommit, XID: x.xid, Position: x.position, CommitTime: x.at}))
+		r.check(r.w.Append(&change.Message{Kind: change.KindCommit, XID: x.xid, Position: x.position, CommitTime: x.at, Received: x.received, Note: x.note}))
 	}
 }
 

@@ -58,8 +58,10 @@ type Entry struct {
 	Epoch      uint64          `json:"epoch"`
 	XID        string          `json:"xid,omitempty"`
 	CommitTime Time            `json:"commit_time"`
+	Received   Time            `json:"received,omitempty"` // by capture's clock; absent where it was not recorded
 	Position   change.Position `json:"position"`
-	Tables     []Table         `json:"tables"` // all it changed, whatever the filters
+	Note       string          `json:"note,omitempty"` // what Tables do not show, such as the beginning of a DDL statement
+	Tables     []Table         `json:"tables"`         // all it changed, whatever the filters
 	Rows       uint64          `json:"rows"`
 	Bytes      uint64          `json:"bytes"` // of its messages, before compression
 	Detail     string          `json:"detail,omitempty"`
@@ -218,8 +220,8 @@ func (l *logger) txn(epoch uint64, t *change.Txn) error {
 	}
 	e := &l.entry
 	*e = Entry{
-		Kind: KindTransaction, Seq: t.Seq, Epoch: epoch, XID: t.XID, CommitTime: Time(t.CommitTime),
-		Position: t.Position, Tables: e.Tables[:0], Rows: t.Rows(), Bytes: t.Bytes,
+		Kind: KindTransaction, Seq: t.Seq, Epoch: epoch, XID: t.XID, CommitTime: Time(t.CommitTime), Received: Time(t.Received),
+		Position: t.Position, Note: t.Note, Tables: e.Tables[:0], Rows: t.Rows(), Bytes: t.Bytes,
 	}
 	if t.Kind == change.TxnHeartbeat {
 		e.Kind = KindHeartbeat

@@ -194,6 +194,53 @@ SEQ               COMMIT TIME                    ROWS  XID         POSITION
 	}
 }
 
+func TestLogShowsNotes(t *testing.T) {
+	t.Parallel()
+	orders := &change.Table{Schema: "shop", Name: "orders"}
+	r := newRecorder(t, newMemory(), "mysql")
+	r.add(
+		testTxn{xid: "u:1", position: "u:1", at: moment(1), received: moment(1.5), note: "ALTER TABLE orders\n\tADD c INT"},
+		testTxn{xid: "u:2", position: "u:1-2", at: moment(2), messages: []change.Message{touch(orders, change.OpInsert, 1)}},
+		testTxn{xid: "u:3", position: "u:1-3", at: moment(3), note: "CREATE TABLE summary AS SELECT " + strings.Repeat("é", 60) + "\x1b[2J", messages: []change.Message{touch(orders, change.OpInsert, 7)}},
+	)
+	r.ship()
+	const head = "epoch 1\nSEQ               COMMIT TIME                    ROWS  XID         POSITION\n"
+	for _, c := range []struct {
+		name   string
+		render func(*bytes.Buffer) func(*audit.Entry) error
+		want   string
+	}{
+		{"text", func(b *bytes.Buffer) func(*audit.Entry) error { return audit.Text(b, audit.TextOptions{}) }, head +
+			`0000000000000001  2026-11-22T00:00:01.000000Z       0  u:1         u:1
+    ALTER TABLE orders ADD c INT
+0000000000000002  2026-11-22T00:00:02.000000Z       1  u:2         u:1-2
+    shop.orders  1 inserted
+0000000000000003  2026-11-22T00:00:03.000000Z       7  u:3         u:1-3
+    "CREATE TABLE summary AS SELECT ` + strings.Repeat("é", 60) + `\x1b[2J"
+    shop.orders  7 inserted
+`},
+		{"one line", func(b *bytes.Buffer) func(*audit.Entry) error { return audit.Text(b, audit.TextOptions{OneLine: true}) }, head +
+			`0000000000000001  2026-11-22T00:00:01.000000Z       0  u:1         u:1  ALTER TABLE orders ADD c INT
+0000000000000002  2026-11-22T00:00:02.000000Z       1  u:2         u:1-2
+0000000000000003  2026-11-22T00:00:03.000000Z       7  u:3         u:1-3  "CREATE TABLE summary AS SELECT ` + strings.Repeat("é", 27) + `…
+`},
+		{"json", func(b *bytes.Buffer) func(*audit.Entry) error { return audit.JSONLines(b) },
+			`{"kind":"transaction","seq":"0000000000000001","epoch":1,"xid":"u:1","commit_time":"2026-11-22T00:00:01.000000Z","received":"2026-11-22T00:00:01.500000Z","position":"u:1","note":"ALTER TABLE orders\n\tADD c INT","tables":[],"rows":0,"bytes":0}
+{"kind":"transaction","seq":"0000000000000002","epoch":1,"xid":"u:2","commit_time":"2026-11-22T00:00:02.000000Z","position":"u:1-2","tables":[{"schema":"shop","table":"orders","inserts":1,"updates":0,"deletes":0,"truncates":0}],"rows":1,"bytes":1}
+{"kind":"transaction","seq":"0000000000000003","epoch":1,"xid":"u:3","commit_time":"2026-11-22T00:00:03.000000Z","position":"u:1-3","note":"CREATE TABLE summary AS SELECT ` + strings.Repeat("é", 60) + `\u001b[2J","tables":[{"schema":"shop","table":"orders","inserts":7,"updates":0,"deletes":0,"truncates":0}],"rows":7,"bytes":1}
+`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var b bytes.Buffer
+			r.check(audit.Log(t.Context(), r.a, audit.Query{Reverse: true}, c.render(&b)))
+			if b.String() != c.want {
+				t.Errorf("got\n%s\nwant\n%s", b.String(), c.want)
+			}
+		})
+	}
+}
+
 func TestTextQuotesWhatSteersTerminals(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer

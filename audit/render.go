@@ -19,11 +19,14 @@ func JSONLines(w io.Writer) func(*Entry) error {
 
 // TextOptions says how Text writes.
 type TextOptions struct {
-	OneLine bool // leave out the lines with the tables
+	OneLine bool // leave out the lines with the notes and the tables
 }
 
+// shortNote is how many characters of a note stand on a transaction's own line.
+const shortNote = 60
+
 // Text returns a function for Log that writes entries for people: a line per
-// transaction in aligned columns, and below it a line per table.
+// transaction in aligned columns, and below it its note and a line per table.
 func Text(w io.Writer, opts TextOptions) func(*Entry) error {
 	t := text{opts: opts, out: w, rows: 6, xid: 10}
 	return t.entry
@@ -54,7 +57,8 @@ func (t *text) entry(e *Entry) error {
 	}
 	if e.Kind != KindGap {
 		t.rows, t.xid = max(t.rows, len(rows)), max(t.xid, utf8.RuneCountInString(xid))
-		b = fmt.Appendf(b, "%s  %s  %*s  %-*s  %s\n", e.Seq, e.CommitTime, t.rows, rows, t.xid, xid, plain(string(e.Position)))
+		b = fmt.Appendf(b, "%s  %s  %*s  %-*s  %s", e.Seq, e.CommitTime, t.rows, rows, t.xid, xid, plain(string(e.Position)))
+		b = t.appendNote(b, e.Note)
 	}
 	if !t.opts.OneLine {
 		b = appendTables(b, e.Tables)
@@ -62,6 +66,21 @@ func (t *text) entry(e *Entry) error {
 	t.line = b
 	_, err := t.out.Write(b)
 	return err
+}
+
+// appendNote ends a transaction's line with what there is room for of its note, or
+// puts the whole note on the next one.
+func (t *text) appendNote(b []byte, note string) []byte {
+	note = plain(strings.Join(strings.Fields(note), " ")) // statements have lines of their own
+	switch {
+	case note == "":
+		return append(b, '\n')
+	case !t.opts.OneLine:
+		return fmt.Appendf(b, "\n    %s\n", note)
+	case utf8.RuneCountInString(note) > shortNote:
+		note = string([]rune(note)[:shortNote-1]) + "…"
+	}
+	return fmt.Appendf(b, "  %s\n", note)
 }
 
 func appendTables(b []byte, tables []Table) []byte {
