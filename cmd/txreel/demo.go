@@ -15,83 +15,112 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"txreel/internal/dbtest"
 )
 
 type demoCmd struct {
-	Seconds int `default:"8" help:"How long the application writes before and after the accident, together."`
+	Seconds int    `default:"8" help:"How long the application writes before and after the accident, together."`
+	Engine  string `enum:"all,postgres,mysql,mariadb" default:"postgres" help:"all (PostgreSQL, then MySQL), postgres, mysql or mariadb."`
+}
+
+// shop is the application's database in the demonstration: a live server of one engine,
+// and throw-away servers to restore into.
+type shop interface {
+	name() string   // of the engine, for people
+	source() string // URL of the live database
+	secret() string // the variable that gives commands its password
+	// payments is how `txreel log` names the table of payments.
+	payments() string
+	create(ctx context.Context) error // the tables, with their first rows
+	// client opens a session that moves money between two accounts in one transaction.
+	client(ctx context.Context) (pay func(from, to int) error, done func(), err error)
+	exec(ctx context.Context, sql string) error
+	// state returns what the database holds, and the server's time.
+	state(ctx context.Context) (snapshot, string, error)
+	fresh(ctx context.Context, name string) (*freshTarget, error)
+	close() error
+}
+
+// freshTarget is an empty database, or server, to restore into.
+type freshTarget struct {
+	url, secret string
+	read        func() (snapshot, error)
+}
+
+// snapshot is what a database held at a moment.
+type snapshot interface {
+	// differs says in words how other differs from it; "" means not at all.
+	differs(other snapshot) string
 }
 
 // demo is one run of the demonstration: real servers, real commands, and a
 // comparison at the end that decides the exit code.
 type demo struct {
 	*app
-	source, target *dbtest.Postgres
-	store          *dbtest.Gateway
-	program        string
-	env            []string
-	url            string // of the source
-	archive        string
+	shop    shop
+	store   *dbtest.Gateway
+	program string
+	env     []string
+	archive string
 
 	commits atomic.Int64
 	pause   sync.RWMutex // held for writing while nobody may commit
 }
 
 // Run implements the command.
-func (c *demoCmd) Run(a *app) (err error) {
-	d := &demo{app: a}
+func (c *demoCmd) Run(a *app) error {
 	started := time.Now()
-	defer func() { err = errors.Join(err, d.close()) }()
-	d.say("Starting a throw-away PostgreSQL, an empty second one, and an S3 gateway …")
-	if err := d.start(); err != nil {
-		return err
+	engines := []string{c.Engine}
+	if c.Engine == "all" {
+		engines = []string{enginePostgres, engineMySQL}
 	}
-	if err := d.story(time.Duration(c.Seconds) * time.Second); err != nil {
-		return err
+	for _, engine := range engines {
+		if err := c.show(a, engine); err != nil {
+			return err
+		}
 	}
-	d.say("\nDone in %s; everything the demo started is gone.", time.Since(started).Round(time.Second))
+	fmt.Fprintf(a.stdout, "\nDone in %s; everything the demo started is gone.\n", time.Since(started).Round(time.Second))
 	return nil
+}
+
+// show tells the story for one engine.
+func (c *demoCmd) show(a *app, engine string) (err error) {
+	d := &demo{app: a}
+	defer func() { err = errors.Join(err, d.close()) }()
+	if err := d.start(engine); err != nil {
+		return err
+	}
+	return d.story(time.Duration(c.Seconds) * time.Second)
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.stdout, format+"\n", args...) }
 
-func (d *demo) start() (err error) {
+func (d *demo) start(engine string) (err error) {
 	if d.program, err = os.Executable(); err != nil {
 		return err
 	}
-	if d.source, err = dbtest.StartPostgres(d.ctx, dbtest.PostgresOptions{Durable: true}); err != nil {
+	if engine == enginePostgres {
+		d.shop, err = newPostgresShop(d.ctx)
+	} else {
+		d.shop, err = newMySQLShop(d.ctx, engine)
+	}
+	if err != nil {
 		return err
 	}
-	if d.target, err = dbtest.StartPostgres(d.ctx, dbtest.PostgresOptions{}); err != nil {
-		return err
-	}
+	d.say("\nA throw-away %s with a shop in it, and an S3 gateway.", d.shop.name())
 	if d.store, err = dbtest.StartGateway(d.ctx, ""); err != nil {
 		return err
 	}
-	if _, err := d.source.CreateDB(d.ctx, "shop"); err != nil {
-		return err
-	}
-	d.url = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/shop", d.source.Port)
 	d.archive = d.store.ArchiveURL("shop")
 	d.env = append(os.Environ(), d.store.Env()...)
 	d.env = append(d.env, "TXREEL_ARCHIVE="+d.archive)
-	return d.source.Exec(d.ctx, "shop", `
-		create table account (id int primary key, owner text not null, balance numeric(12,2) not null);
-		insert into account select i, 'customer ' || i, 1000 from generate_series(1, 5000) i;
-		create table payment (id bigint generated always as identity primary key, account int not null references account,
-			amount numeric(12,2) not null, note text, at timestamptz not null default clock_timestamp());
-		create index payment_account on payment (account);`)
+	return d.shop.create(d.ctx)
 }
 
 func (d *demo) close() error {
 	var errs []error
-	if d.source != nil {
-		errs = append(errs, d.source.Close())
-	}
-	if d.target != nil {
-		errs = append(errs, d.target.Close())
+	if d.shop != nil {
+		errs = append(errs, d.shop.close())
 	}
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
@@ -99,12 +128,12 @@ func (d *demo) close() error {
 	return errors.Join(errs...)
 }
 
-// txreel runs a command of this program and shows it; password is that of the
-// server it talks to.
-func (d *demo) txreel(password string, show int, args ...string) ([]byte, error) {
+// txreel runs a command of this program, with the password in secret, and shows it and so
+// many lines of its output.
+func (d *demo) txreel(secret string, show int, args ...string) ([]byte, error) {
 	d.say("\n$ txreel %s", strings.Join(args, " "))
 	cmd := exec.CommandContext(d.ctx, d.program, args...)
-	cmd.Env = append(d.env, "PGPASSWORD="+password)
+	cmd.Env = append(d.env, secret)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
@@ -124,11 +153,10 @@ func (d *demo) txreel(password string, show int, args ...string) ([]byte, error)
 
 // story tells it from the first command to the comparison.
 func (d *demo) story(writing time.Duration) error {
-	password := d.source.Password()
-	if _, err := d.txreel(password, 6, "setup", "--source", d.url, "--apply"); err != nil {
+	if _, err := d.txreel(d.shop.secret(), 6, "setup", "--source", d.shop.source(), "--apply"); err != nil {
 		return err
 	}
-	stop, err := d.capture(password)
+	stop, err := d.capture()
 	if err != nil {
 		return err
 	}
@@ -163,11 +191,11 @@ func (d *demo) story(writing time.Duration) error {
 	if err := clients(); err != nil {
 		return err
 	}
-	if _, err := d.txreel(password, 3, "mark", "end-of-demo", "--source", d.url); err != nil {
+	if _, err := d.txreel(d.shop.secret(), 3, "mark", "end-of-demo", "--source", d.shop.source()); err != nil {
 		return err
 	}
 
-	out, err := d.txreel(password, 12, "log", "--table", "public.payment", "--op", "delete", "--min-rows", "100", "--json")
+	out, err := d.txreel(d.shop.secret(), 12, "log", "--table", d.shop.payments(), "--op", "delete", "--min-rows", "100", "--json")
 	if err != nil {
 		return err
 	}
@@ -185,13 +213,13 @@ func (d *demo) story(writing time.Duration) error {
 	if _, err := d.restore("moment", calm, 3, "--to-time", calmAt); err != nil {
 		return err
 	}
-	if _, err := d.txreel(password, 3, "audit", "export", "--from", found.Seq, "--to", found.Seq); err != nil {
+	if _, err := d.txreel(d.shop.secret(), 3, "audit", "export", "--from", found.Seq, "--to", found.Seq); err != nil {
 		return err
 	}
-	if _, err := d.txreel(password, 10, "verify", "--full"); err != nil {
+	if _, err := d.txreel(d.shop.secret(), 10, "verify", "--full"); err != nil {
 		return err
 	}
-	if _, err := d.txreel(password, 30, "status", "--source", d.url); err != nil {
+	if _, err := d.txreel(d.shop.secret(), 30, "status", "--source", d.shop.source()); err != nil {
 		return err
 	}
 	d.say("\nBoth restored databases equal what the source held at those points, row for row.")
@@ -202,11 +230,11 @@ func (d *demo) story(writing time.Duration) error {
 }
 
 // capture starts `txreel capture` and waits until it has its first base.
-func (d *demo) capture(password string) (stop func(), err error) {
-	args := []string{"capture", "--source", d.url, "--log-format", "json"}
+func (d *demo) capture() (stop func(), err error) {
+	args := []string{"capture", "--source", d.shop.source(), "--log-format", "json"}
 	d.say("\n$ txreel %s &", strings.Join(args, " "))
 	cmd := exec.Command(d.program, args...)
-	cmd.Env = append(d.env, "PGPASSWORD="+password)
+	cmd.Env = append(d.env, d.shop.secret())
 	var log lockedBuffer
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
@@ -257,30 +285,21 @@ func (d *demo) clients(ctx context.Context, n int) (wait func() error) {
 
 // client moves money until ctx ends, and finishes the transaction it is in.
 func (d *demo) client(ctx context.Context, seed int) error {
-	conn, err := d.source.Conn(context.WithoutCancel(ctx), "shop")
+	pay, done, err := d.shop.client(context.WithoutCancel(ctx))
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer done()
 	for i := seed; ctx.Err() == nil; i++ {
-		from, to := i*7%5000+1, i*13%5000+1
-		err := d.commit(func() error {
-			return pgx.BeginFunc(context.WithoutCancel(ctx), conn, func(tx pgx.Tx) error {
-				// Always in the same order, so that clients never deadlock.
-				_, err := tx.Exec(context.WithoutCancel(ctx), `update account set balance = balance + case id when $1 then -1 else 1 end
-					where id in (select id from account where id in ($1, $2) order by id for update)`, from, to)
-				if err == nil {
-					_, err = tx.Exec(context.WithoutCancel(ctx), `insert into payment (account, amount, note) values ($1, -1, 'out'), ($2, 1, 'in')`, from, to)
-				}
-				return err
-			})
-		})
-		if err != nil {
+		if err := d.commit(func() error { return pay(i*7%accounts+1, i*13%accounts+1) }); err != nil {
 			return fmt.Errorf("demo client: %w", err)
 		}
 	}
 	return nil
 }
+
+// accounts is how many customers the shop has.
+const accounts = 5000
 
 func (d *demo) commit(do func() error) error {
 	d.pause.RLock()
@@ -293,35 +312,30 @@ func (d *demo) commit(do func() error) error {
 }
 
 // state holds the writers still and notes what the database holds, and when.
-func (d *demo) state() (map[string]dbtest.TableDump, string, error) {
+func (d *demo) state() (snapshot, string, error) {
 	d.pause.Lock()
 	defer d.pause.Unlock()
-	rows, err := d.source.Query(d.ctx, "shop", `select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`)
-	if err != nil {
-		return nil, "", err
-	}
-	dump, err := dbtest.Dump(d.ctx, d.source.URL("shop"))
-	return dump, rows[0][0], err
+	return d.shop.state(d.ctx)
 }
 
 // accident deletes the wrong rows; what it returns is the state just before.
-func (d *demo) accident() (map[string]dbtest.TableDump, error) {
+func (d *demo) accident() (snapshot, error) {
 	d.pause.Lock()
 	defer d.pause.Unlock()
-	dump, err := dbtest.Dump(d.ctx, d.source.URL("shop"))
+	before, _, err := d.shop.state(d.ctx)
 	if err != nil {
 		return nil, err
 	}
 	d.commits.Add(1)
-	return dump, d.source.Exec(d.ctx, "shop", `delete from payment where id % 2 = 0 or note = 'out'`)
+	return before, d.shop.exec(d.ctx, `delete from payment where id % 2 = 0 or note = 'out'`)
 }
 
 // measureRPO commits five marks and returns the longest time one took to be
 // durable, the start of a process included.
 func (d *demo) measureRPO() (worst time.Duration, err error) {
 	for i := range 5 {
-		cmd := exec.CommandContext(d.ctx, d.program, "mark", fmt.Sprintf("rpo-%d", i), "--source", d.url)
-		cmd.Env = append(d.env, "PGPASSWORD="+d.source.Password())
+		cmd := exec.CommandContext(d.ctx, d.program, "mark", fmt.Sprintf("rpo-%d", i), "--source", d.shop.source())
+		cmd.Env = append(d.env, d.shop.secret())
 		begun := time.Now()
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return 0, fmt.Errorf("mark: %w: %s", err, out)
@@ -331,22 +345,22 @@ func (d *demo) measureRPO() (worst time.Duration, err error) {
 	return worst, nil
 }
 
-// restore restores into a new database of the second server and compares.
-func (d *demo) restore(db string, want map[string]dbtest.TableDump, show int, point ...string) (time.Duration, error) {
-	if _, err := d.target.CreateDB(d.ctx, db); err != nil {
-		return 0, err
-	}
-	args := append([]string{"restore", "--target", fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s", d.target.Port, db)}, point...)
-	begun := time.Now()
-	if _, err := d.txreel(d.target.Password(), show, args...); err != nil {
-		return 0, err
-	}
-	took := time.Since(begun)
-	got, err := dbtest.Dump(d.ctx, d.target.URL(db))
+// restore restores into an empty target and compares.
+func (d *demo) restore(name string, want snapshot, show int, point ...string) (time.Duration, error) {
+	target, err := d.shop.fresh(d.ctx, name)
 	if err != nil {
 		return 0, err
 	}
-	if diff := dbtest.Diff(want, got); diff != "" {
+	begun := time.Now()
+	if _, err := d.txreel(target.secret, show, append([]string{"restore", "--target", target.url}, point...)...); err != nil {
+		return 0, err
+	}
+	took := time.Since(begun)
+	got, err := target.read()
+	if err != nil {
+		return 0, err
+	}
+	if diff := want.differs(got); diff != "" {
 		return 0, fmt.Errorf("the restored database differs from what the source held:\n%s", diff)
 	}
 	return took, nil
