@@ -16,28 +16,44 @@ import (
 	"txreel/sources/postgres/lsn"
 )
 
-// site is a source database, the place of its archive, and what a txreel needs to know to work on both.
-type site struct {
+// place is an archive's, with what a txreel needs to know to work on it and its source.
+type place struct {
 	t       *testing.T
 	binary  string
-	pg      *dbtest.Postgres
-	db      string
 	gateway *dbtest.Gateway // nil when the archive is a directory
 	archive string          // its URL or path
+	source  []string        // environment: which source, and how
+	hidden  []string        // secrets that no output may hold
 	extra   []string        // environment
 }
 
-// newSite makes the database db on pg, ready for a capture into an archive of its own: below the gateway, or in a
-// directory when that is nil.
+// newPlace makes room for an archive: below the gateway, or in a directory when that is nil.
+func newPlace(t *testing.T, name string, gateway *dbtest.Gateway) place {
+	t.Helper()
+	p := place{t: t, binary: txreel(t), gateway: gateway, archive: filepath.Join(t.TempDir(), "archive")}
+	if gateway != nil {
+		p.archive = gateway.ArchiveURL(name)
+		p.hidden = append(p.hidden, gateway.SecretKey)
+	}
+	return p
+}
+
+// site is a PostgreSQL source and the place of its archive.
+type site struct {
+	place
+	pg *dbtest.Postgres
+	db string
+}
+
+// newSite makes the database db on pg, ready for a capture into an archive of its own.
 func newSite(t *testing.T, pg *dbtest.Postgres, db string, gateway *dbtest.Gateway) *site {
 	t.Helper()
-	s := &site{t: t, binary: txreel(t), pg: pg, db: db, gateway: gateway, archive: filepath.Join(t.TempDir(), "archive")}
-	if gateway != nil {
-		s.archive = gateway.ArchiveURL(db)
-	}
+	s := &site{place: newPlace(t, db, gateway), pg: pg, db: db}
 	if _, err := pg.CreateDB(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
+	s.source = []string{"TXREEL_SOURCE=" + pg.URL(db), "TXREEL_SLOT=" + s.slot()}
+	s.hidden = append(s.hidden, pg.Password())
 	return s
 }
 
@@ -58,36 +74,29 @@ func (s *site) with(env ...string) *site {
 // slot is the name of the site's slot: slots belong to the whole server.
 func (s *site) slot() string { return "slot_" + s.db }
 
-func (s *site) env() []string {
-	env := append([]string{"TXREEL_ARCHIVE=" + s.archive, "TXREEL_SOURCE=" + s.pg.URL(s.db), "TXREEL_SLOT=" + s.slot()}, s.extra...)
+func (s *place) env() []string {
+	env := append([]string{"TXREEL_ARCHIVE=" + s.archive}, s.source...)
+	env = append(env, s.extra...)
 	if s.gateway != nil {
 		env = append(env, s.gateway.Env()...)
 	}
 	return env
 }
 
-func (s *site) secrets() []string {
-	secrets := []string{s.pg.Password()}
-	if s.gateway != nil {
-		secrets = append(secrets, s.gateway.SecretKey)
-	}
-	return secrets
-}
-
-// start starts txreel with the site in its environment.
-func (s *site) start(args ...string) *process {
+// start starts txreel with the place in its environment.
+func (s *place) start(args ...string) *process {
 	s.t.Helper()
-	return start(s.t, s.env(), s.secrets(), s.binary, args...)
+	return start(s.t, s.env(), s.hidden, s.binary, args...)
 }
 
 // run runs txreel to its end.
-func (s *site) run(args ...string) result {
+func (s *place) run(args ...string) result {
 	s.t.Helper()
 	return s.start(args...).result(2 * time.Minute)
 }
 
 // must is run for commands that have to succeed.
-func (s *site) must(args ...string) result {
+func (s *place) must(args ...string) result {
 	s.t.Helper()
 	r := s.run(args...)
 	if r.code != 0 {
@@ -97,7 +106,7 @@ func (s *site) must(args ...string) result {
 }
 
 // capture starts a capture that hurries.
-func (s *site) capture(args ...string) *process {
+func (s *place) capture(args ...string) *process {
 	s.t.Helper()
 	return s.start(append([]string{"capture", "--flush-age", "50ms", "--heartbeat", "500ms"}, args...)...)
 }
@@ -135,7 +144,7 @@ func (s *site) here() lsn.LSN {
 }
 
 // open opens the archive; ok is false while there is none.
-func (s *site) open() (a *archive.Archive, ok bool) {
+func (s *place) open() (a *archive.Archive, ok bool) {
 	s.t.Helper()
 	var store archive.Store
 	var err error
@@ -164,7 +173,7 @@ func (s *site) open() (a *archive.Archive, ok bool) {
 }
 
 // mustOpen is open where there must be an archive.
-func (s *site) mustOpen() *archive.Archive {
+func (s *place) mustOpen() *archive.Archive {
 	s.t.Helper()
 	a, ok := s.open()
 	if !ok {
@@ -174,7 +183,7 @@ func (s *site) mustOpen() *archive.Archive {
 }
 
 // waitArchive waits until there is an archive.
-func (s *site) waitArchive() *archive.Archive {
+func (s *place) waitArchive() *archive.Archive {
 	s.t.Helper()
 	var a *archive.Archive
 	eventually(s.t, time.Minute, "the archive exists", func() (ok bool) {
@@ -200,7 +209,7 @@ func (s *site) waitPast(a *archive.Archive, at lsn.LSN) archive.Tail {
 }
 
 // waitBases waits until an epoch has n bases.
-func (s *site) waitBases(a *archive.Archive, epoch uint64, n int) []archive.Base {
+func (s *place) waitBases(a *archive.Archive, epoch uint64, n int) []archive.Base {
 	s.t.Helper()
 	var bases []archive.Base
 	eventually(s.t, time.Minute, fmt.Sprintf("epoch %d has %d bases", epoch, n), func() bool {
