@@ -24,6 +24,38 @@ type Query struct {
 	FileNameAt, FileNameEnd uint32
 }
 
+// Mode is what of a statement's sql_mode decides how its text is read.
+type Mode struct {
+	// Known is false for text that came without its sql_mode.
+	Known              bool
+	ANSIQuotes         bool // "…" is a name
+	NoBackslashEscapes bool // \ is a character like any other
+}
+
+// The variables of a QUERY event that stand before all others, and bits of sql_mode.
+const (
+	varFlags2  = 0
+	varSQLMode = 1
+
+	modeANSIQuotes         = 1 << 2
+	modeNoBackslashEscapes = 1 << 20
+)
+
+// Mode returns how to read the statement.
+func (q *Query) Mode() Mode {
+	r := reader{b: q.StatusVars}
+	code := r.u8()
+	if code == varFlags2 {
+		r.bytes(4)
+		code = r.u8()
+	}
+	mode := r.u64()
+	if r.bad || code != varSQLMode {
+		return Mode{}
+	}
+	return Mode{Known: true, ANSIQuotes: mode&modeANSIQuotes != 0, NoBackslashEscapes: mode&modeNoBackslashEscapes != 0}
+}
+
 // queryFixed is the size of what stands before a QUERY event's variables.
 const queryFixed = 13
 
