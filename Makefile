@@ -19,7 +19,7 @@ lint: ## style, mistakes and the direction of imports
 	.tools/bin/golangci-lint run ./...
 
 bench: ## ratios against named peers in one run, content compared
-	scripts/setup
+	scripts/setup test
 	$(MAKE) --no-print-directory build
 	go run ./cmd/bench
 

@@ -58,9 +58,22 @@ func My(t TB, flavor string, settings ...string) *MySQL {
 // MyWith is My for tests that need more than settings.
 func MyWith(t TB, opts MySQLOptions) *MySQL {
 	t.Helper()
+	return adopt(t, func(ctx context.Context) (*MySQL, error) { return StartMySQL(ctx, opts) })
+}
+
+// MyReplica starts a replica of a server for one test. Each setting is a server variable, as for My.
+func MyReplica(t TB, primary *MySQL, settings ...string) *MySQL {
+	t.Helper()
+	opts := MySQLOptions{Settings: parseSettings(t, settings)}
+	return adopt(t, func(ctx context.Context) (*MySQL, error) { return ReplicaOf(ctx, primary, opts) })
+}
+
+// adopt starts a server that ends with the test.
+func adopt(t TB, start func(context.Context) (*MySQL, error)) *MySQL {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	m, err := StartMySQL(ctx, opts)
+	m, err := start(ctx)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -114,18 +114,18 @@ const maxSocketPath = 107
 
 // create fills the data folder, starts the server on a free port and sets root's password.
 func (m *MySQL) create(ctx context.Context, opts MySQLOptions) error {
-	from, err := mysqlTemplate(ctx, m.Flavor, m.Root)
+	m.settings = m.defaults(opts.Durable)
+	m.Configure(opts.Settings)
+	from, err := mysqlTemplate(ctx, m.Flavor, m.Root, fixedArgs(m.settings))
 	if err != nil {
 		return err
 	}
 	if err := copyTree(ctx, from, m.data()); err != nil {
 		return fmt.Errorf("copy template folder: %w", err)
 	}
-	m.settings = m.defaults(opts.Durable)
 	if err := m.configureTLS(opts.TLS); err != nil {
 		return err
 	}
-	m.Configure(opts.Settings)
 	if err := m.startOnFreePort(ctx); err != nil {
 		return err
 	}

@@ -19,9 +19,10 @@ import (
 const mysqlTemplateLayout = "1"
 
 // mysqlTemplate returns an initialised data folder that is never started, only copied, as template does for
-// PostgreSQL: root comes in through the socket without a password.
-func mysqlTemplate(ctx context.Context, flavor, root string) (string, error) {
-	path, err := mysqlTemplatePath(flavor, root)
+// PostgreSQL: root comes in through the socket without a password. There is one for each choice of the arguments that
+// cannot change later.
+func mysqlTemplate(ctx context.Context, flavor, root string, args []string) (string, error) {
+	path, err := mysqlTemplatePath(flavor, root, args)
 	if err != nil {
 		return "", err
 	}
@@ -33,7 +34,7 @@ func mysqlTemplate(ctx context.Context, flavor, root string) (string, error) {
 		return "", fmt.Errorf("make template folder: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(fresh) }() // gone, or emptied, on success
-	cmd, err := initialise(ctx, flavor, root, fresh)
+	cmd, err := initialise(ctx, flavor, root, fresh, args)
 	if err != nil {
 		return "", err
 	}
@@ -58,8 +59,19 @@ func mysqlTemplate(ctx context.Context, flavor, root string) (string, error) {
 	return path, nil
 }
 
+// fixedArgs are those settings that count when a data folder is made, and never again.
+func fixedArgs(settings map[string]string) []string {
+	var args []string
+	for _, name := range []string{"lower_case_table_names", "innodb_page_size"} {
+		if value := settings[name]; value != "" {
+			args = append(args, "--"+name+"="+value)
+		}
+	}
+	return args
+}
+
 // mysqlTemplatePath names a template after all that decides what is in it.
-func mysqlTemplatePath(flavor, root string) (string, error) {
+func mysqlTemplatePath(flavor, root string, args []string) (string, error) {
 	server := serverProgram(flavor, root)
 	if debian := filepath.Join(root, "usr", "sbin", filepath.Base(server)); isFile(debian) {
 		server = debian // what runs is a few lines of shell that start this one
@@ -72,13 +84,15 @@ func mysqlTemplatePath(flavor, root string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find server: %w", err)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%d\n%d\n%d", mysqlTemplateLayout, server, st.Size(), st.ModTime().UnixNano(), os.Getuid()))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%d\n%d\n%d\n%q", mysqlTemplateLayout, server, st.Size(),
+		st.ModTime().UnixNano(), os.Getuid(), args))
 	return filepath.Join(os.TempDir(), "txreel-"+flavor+"-"+hex.EncodeToString(sum[:8])), nil
 }
 
 // initialise is the command that makes a data folder.
-func initialise(ctx context.Context, flavor, root, dir string) (*exec.Cmd, error) {
+func initialise(ctx context.Context, flavor, root, dir string, more []string) (*exec.Cmd, error) {
 	args := append(baseArgs(flavor, root), "--datadir="+dir, "--tmpdir="+dir, "--skip-log-bin", "--innodb-flush-method=nosync")
+	args = append(args, more...)
 	if flavor == "mysql" {
 		args = append(args, "--initialize-insecure", "--innodb-redo-log-capacity=8M")
 		return exec.CommandContext(ctx, serverProgram(flavor, root), args...), nil
