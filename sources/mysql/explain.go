@@ -1,9 +1,12 @@
 package mysql
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"txreel/capture"
+	"txreel/sources/mysql/gtid"
 )
 
 // unreachable wraps an error of a connection that is lost.
@@ -27,4 +30,52 @@ func wrapSQL(doing string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// explainSQL is wrapSQL for statements that need a privilege, which it names.
+func (c *Conn) explainSQL(doing string, err error) error {
+	var refused *ServerError
+	if !errors.As(err, &refused) || refused.Code != 1227 && refused.Code != 1044 && refused.Code != 1045 && refused.Code != 1142 {
+		return wrapSQL(doing, err)
+	}
+	grant := "REPLICATION SLAVE, REPLICATION CLIENT"
+	if c.Flavor == gtid.MariaDB {
+		grant = "REPLICATION SLAVE, BINLOG MONITOR"
+	}
+	return fmt.Errorf("%s: the user may not (%w): run GRANT %s ON *.* TO %s there", doing, err, grant, c.account())
+}
+
+// account names the user for GRANT.
+func (c *Conn) account() string { return quoteLiteral(c.cfg.User) + "@'…'" }
+
+// newEpoch is what every gap leads to.
+const newEpoch = "run capture with --new-epoch to go on behind the gap"
+
+// explainStream turns an error of the stream into one that says what it means for the
+// record. The servers have one number for most of them, 1236, and tell more in their
+// texts, which are in English for our sessions.
+func (s *Source) explainStream(err error) error {
+	var answer *ServerError
+	if !errors.As(err, &answer) {
+		return wrapSQL("stream from the source", err)
+	}
+	text := answer.Message
+	has := func(part string) bool { return strings.Contains(strings.ToLower(text), part) }
+	switch {
+	case has("same server_uuid/server_id"):
+		return fmt.Errorf("%w: another client with server id %d began to read the source's log, which ended our stream: stop the other capture, or give it an archive of its own", capture.ErrOtherCapture, s.opts.ServerID)
+	case answer.Code == 1227 || answer.Code == 1045 || answer.Code == 1044:
+		return s.dump.explainSQL("stream from the source", err)
+	case answer.Code == 1789, has("purged"), has("first log file name"):
+		return fmt.Errorf("%w: the source has purged what comes next in the record (%s): %s, and let it keep its log longer", capture.ErrGap, text, newEpoch)
+	case has("more gtids than"), has("diverged"), has("not in the master's binlog"), has("gtid state not found in binlog"), has("missing the gtid"):
+		return fmt.Errorf("%w: the source does not have the end of the record (%s): it was reset, restored or lost it, or another server took its place; run capture with --new-epoch to record from here on", capture.ErrDiverged, text)
+	case has("truncated in the middle"), has("bogus data"), has("impossible position"):
+		return fmt.Errorf("%w: the source cannot read its own log (%s): %s", capture.ErrGap, text, newEpoch)
+	case has("max_allowed_packet"):
+		return fmt.Errorf("stream from the source: %w: SET GLOBAL max_allowed_packet = 1073741824 there", err)
+	case goesAway(answer), has("shutdown"):
+		return fmt.Errorf("stream from the source: %w", unreachable(err))
+	}
+	return wrapSQL("stream from the source", err)
 }

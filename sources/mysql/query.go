@@ -105,6 +105,15 @@ func (c *Conn) Stream(ctx context.Context, sql string, row func([]Value) error) 
 }
 
 func (c *Conn) stream(ctx context.Context, sql string, r *Result, row func([]Value) error) error {
+	return c.run(ctx, comQuery, []byte(sql), r, row)
+}
+
+// simple runs a command that returns nothing.
+func (c *Conn) simple(ctx context.Context, code byte, body []byte) error {
+	return c.run(ctx, code, body, &Result{}, func([]Value) error { return nil })
+}
+
+func (c *Conn) run(ctx context.Context, code byte, body []byte, r *Result, row func([]Value) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -112,7 +121,7 @@ func (c *Conn) stream(ctx context.Context, sql string, r *Result, row func([]Val
 		return c.broken
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.wire.conn.SetDeadline(time.Unix(1, 0)) })
-	err := c.answer(sql, r, row)
+	err := c.answer(code, body, r, row)
 	if !stop() && err == nil { // ctx ended just then: the deadline may stand
 		err = context.Cause(ctx)
 		c.end(err)
@@ -143,9 +152,9 @@ type rowError struct{ error }
 
 func (e rowError) Unwrap() error { return e.error }
 
-// answer sends a statement and reads its answer.
-func (c *Conn) answer(sql string, r *Result, row func([]Value) error) error {
-	if err := c.wire.command(comQuery, []byte(sql)); err != nil {
+// answer sends a command and reads its answer.
+func (c *Conn) answer(code byte, body []byte, r *Result, row func([]Value) error) error {
+	if err := c.wire.command(code, body); err != nil {
 		return err
 	}
 	b, err := c.wire.packet()

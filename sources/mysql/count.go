@@ -1,0 +1,61 @@
+package mysql
+
+import (
+	"bytes"
+
+	"txreel/change"
+	"txreel/sources/mysql/binlog"
+)
+
+// counter finds what the index says of a group: tables, rows and a note.
+type counter struct {
+	*binlog.Counter
+	inflater binlog.Inflater
+	mapped   []byte // the last TABLE_MAP event of the group, for rows that come in pieces
+	table    binlog.TableMap
+}
+
+// begin forgets the group before.
+func (c *counter) begin() { c.mapped = c.mapped[:0] }
+
+// event counts the rows of an event, of which only the first packet is there if full is
+// set.
+func (c *counter) event(e *binlog.Event, f *binlog.Format, full bool) []change.Touch {
+	if e.Type == binlog.TypeTableMap {
+		c.mapped = append(c.mapped[:0], e.Raw...)
+	}
+	touched, _ := c.Count(e, f) // what cannot be counted is in the record all the same
+	return touched
+}
+
+// maxQuery bounds a statement that is brought back from its compressed form for a note.
+const maxQuery = 1 << 20
+
+// note returns what a group that has this event is noted as; "" if the event is no
+// statement of its own.
+func (c *counter) note(e *binlog.Event) string {
+	switch e.Type {
+	case binlog.TypeQuery, binlog.TypeQueryCompressed, binlog.TypeExecuteLoadQuery:
+	default:
+		return ""
+	}
+	q, err := binlog.ParseQuery(e)
+	if err != nil {
+		return ""
+	}
+	text, err := c.inflater.Text(&q, maxQuery)
+	if err != nil || frames(text) {
+		return ""
+	}
+	return ""
+}
+
+// frames reports whether a statement only frames a transaction.
+func frames(text []byte) bool {
+	for _, word := range [...]string{"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "XA START", "XA END"} {
+		if len(text) >= len(word) && bytes.EqualFold(text[:len(word)], []byte(word)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,269 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"txreel/capture"
+	"txreel/change"
+	"txreel/sources/mysql/binlog"
+	"txreel/sources/mysql/gtid"
+)
+
+// SourceOptions says what to stream.
+type SourceOptions struct {
+	URL string
+	// Tail is where the archive's record ends, a set of GTIDs; the stream is what is not in it. Empty is allowed
+	// while the record is empty: then it begins with what is committed next.
+	Tail change.Position
+	// Latest is the latest commit time of the record: the earliest that a message without a time of its own can have.
+	Latest change.Time
+	// Known is the System of the server that the record began on, if that is known: it tells a server that lost its
+	// history from one that has nothing to do with the record.
+	Known string
+	// ServerID, and for MySQL ReplicaUUID, name us among the server's clients. They stay the same for an archive: the
+	// server ends the connection of a capture that died when its successor comes.
+	ServerID    uint32
+	ReplicaUUID string
+	// Torn is the GTID of the TornError that the attempt before ended with.
+	Torn string
+
+	// Zero means the constants below; tests have less time.
+	heartbeat, silence, lookEvery time.Duration
+}
+
+func (o *SourceOptions) defaults() {
+	if o.heartbeat == 0 {
+		o.heartbeat = heartbeat
+	}
+	if o.silence == 0 {
+		o.silence = silenceLimit
+	}
+	if o.lookEvery == 0 {
+		o.lookEvery = lookEvery
+	}
+}
+
+const (
+	// idleTick is the longest Next stays silent.
+	idleTick = 200 * time.Millisecond
+	// heartbeat is how often a server that has nothing to send says so.
+	heartbeat = time.Second
+	// silenceLimit is how long a server may say nothing, or not answer, before it counts as gone.
+	silenceLimit = 10 * time.Second
+	// lookEvery is how often the server is asked for its clock and its log.
+	lookEvery = 5 * time.Second
+)
+
+// Source streams a server's binlog. Next is for one goroutine; Ack and Health may be called from any. It implements
+// capture.Source.
+type Source struct {
+	opts     SourceOptions
+	start    change.Message
+	dump     *Conn       // carries the stream
+	control  *Conn       // of watch, once that runs
+	batches  chan *batch // closed by the reader
+	free     chan *batch
+	fence    atomic.Pointer[fence]
+	health   atomic.Pointer[Health]
+	acked    atomic.Pointer[change.Position]
+	cancel   context.CancelFunc
+	joined   sync.WaitGroup
+	failOnce sync.Once
+	failure  error         // set before failed is closed
+	failed   chan struct{} // closed by the first failure
+
+	framer framer // of the reader
+	rest   []byte // of the reader
+
+	parser parser
+	cur    *batch
+	at     int // in cur
+	timer  *time.Timer
+}
+
+// Open checks that the server has all that is behind the archive's end, and starts to stream it. It returns an error
+// wrapping capture.ErrGap when it has not, capture.ErrDiverged when its history is another one,
+// capture.ErrOtherCapture when somebody uses our server id, and capture.ErrUnreachable when waiting may help.
+func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
+	opts.defaults()
+	s := &Source{
+		opts: opts, batches: make(chan *batch, 1), free: make(chan *batch, batchesInFlight),
+		failed: make(chan struct{}), timer: time.NewTimer(idleTick),
+	}
+	defer func() {
+		if err != nil {
+			s.closeConns()
+		}
+	}()
+	if s.control, err = Connect(ctx, opts.URL); err != nil {
+		return nil, err
+	}
+	held, err := s.check(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.parser = parser{held: held, torn: opts.Torn, count: counter{Counter: binlog.NewCounter()}, time: opts.Latest}
+	if opts.Tail == "" {
+		s.parser.time = s.start.CommitTime
+	}
+	s.start.Kind, s.start.Position = change.KindIdle, s.parser.position()
+	if s.dump, err = Connect(ctx, opts.URL); err != nil {
+		return nil, err
+	}
+	if err := s.dump.request(ctx, held, &s.opts); err != nil {
+		return nil, err
+	}
+	run, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	for range cap(s.free) {
+		s.free <- &batch{}
+	}
+	s.joined.Go(func() { s.read(run) }) // both joined by Close
+	if err := s.first(ctx); err != nil {
+		s.stop(err)
+		return nil, err
+	}
+	s.joined.Go(func() { s.watch(run) })
+	return s, nil
+}
+
+// first waits for the server's first words: that it does not have what was asked for is one of the answers.
+func (s *Source) first(ctx context.Context) error {
+	select {
+	case b, ok := <-s.batches:
+		if ok && len(b.data) > 0 {
+			s.begin(b)
+			return nil
+		}
+		<-s.failed
+		return s.failure
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Start returns where the stream begins, and the source's time when it was opened: what the first segment of an epoch
+// has to say.
+func (s *Source) Start() *change.Message {
+	m := s.start
+	return &m
+}
+
+// Health returns what is known of the server's log; nil before the first look.
+func (s *Source) Health() *Health { return s.health.Load() }
+
+// fail ends the stream with err, the first one given. Closing the socket frees the reader.
+func (s *Source) fail(err error) {
+	s.failOnce.Do(func() {
+		s.failure = err
+		close(s.failed)
+		if s.dump != nil {
+			_ = s.dump.wire.conn.Close() // what counts is that it is closed
+		}
+	})
+}
+
+// Close stops the stream, on the server too, and waits for everything it started.
+func (s *Source) Close() { s.stop(errors.New("source closed")) }
+
+func (s *Source) stop(err error) {
+	s.fail(err)
+	s.cancel()
+	s.joined.Wait()
+	s.closeConns()
+	s.timer.Stop()
+}
+
+// closeConns also ends the server's half of the stream, which would notice only when it next has something to send.
+func (s *Source) closeConns() {
+	if s.control != nil && s.dump != nil && !s.control.Closed() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = s.control.Exec(ctx, "KILL "+s.dump.id()) // it may be gone, or the server
+	}
+	if s.dump != nil {
+		_ = s.dump.wire.conn.Close()
+	}
+	if s.control != nil {
+		s.control.Close()
+	}
+}
+
+// check compares the server with what the archive expects, and returns what the record holds.
+func (s *Source) check(ctx context.Context) (*gtid.Set, error) {
+	var err error
+	if s.start.CommitTime, err = s.control.settled(ctx); err != nil { // before the sets: they may say more, not less
+		return nil, err
+	}
+	id, err := s.control.identify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.opts.ServerID == 0 || s.opts.ServerID == id.ServerID {
+		return nil, fmt.Errorf("server id %d is not one that capture can have towards a server with server_id %d: give it another", s.opts.ServerID, id.ServerID)
+	}
+	if err := s.control.logs(ctx); err != nil {
+		return nil, err
+	}
+	executed, err := gtid.Parse(id.Flavor, string(id.Executed))
+	if err != nil || s.opts.Tail == "" {
+		return executed, err
+	}
+	held, err := gtid.Parse(id.Flavor, string(s.opts.Tail))
+	if err != nil {
+		return nil, fmt.Errorf("the source is %s, and the record ends at %q: %w", id.Flavor, s.opts.Tail, err)
+	}
+	if !executed.Contains(held) {
+		return nil, s.diverged(ctx, &id, held, executed)
+	}
+	if id.Flavor == gtid.MySQL {
+		purged, err := s.control.readSet(ctx, "@@global.gtid_purged")
+		if err != nil {
+			return nil, err
+		}
+		if !held.Contains(purged) {
+			return nil, fmt.Errorf("%w: the source has purged transactions that were not recorded: %s: run capture with --new-epoch to go on behind the gap, and let it keep its log longer (binlog_expire_logs_seconds)",
+				capture.ErrGap, held.Missing(purged))
+		}
+	}
+	return held, nil
+}
+
+// diverged explains a record that holds what the server does not have. A server that has nothing to do with the record
+// is none to record a gap for.
+func (s *Source) diverged(ctx context.Context, id *Incarnation, held, executed *gtid.Set) error {
+	if s.opts.Known != id.System {
+		related := executed.Overlaps(held)
+		if id.Flavor == gtid.MariaDB {
+			var err error
+			if related, err = s.control.knows(ctx, held); err != nil {
+				return err
+			}
+		}
+		if !related {
+			return fmt.Errorf("the source is another server: it has committed none of the transactions on record (it is %s with %q, the record ends at %q): check the source URL, or give a new archive to a new server",
+				id.System, executed, held)
+		}
+	}
+	return fmt.Errorf("%w: the record holds transactions that the source does not have: %s: it was reset, restored or lost them, or another server that lacks them took its place; run capture with --new-epoch to record from here on",
+		capture.ErrDiverged, executed.Missing(held))
+}
+
+// knows reports whether a server of MariaDB has logged anything of a server that the record has transactions of.
+func (c *Conn) knows(ctx context.Context, held *gtid.Set) (bool, error) {
+	row, err := c.QueryRow(ctx, "SELECT @@global.gtid_binlog_state")
+	if err != nil {
+		return false, wrapSQL("read @@global.gtid_binlog_state", err)
+	}
+	for _, g := range gtidList(row[0].String()) {
+		if last, ok := held.Last(g.Domain); ok && last.Server == g.Server {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,107 @@
+package mysql
+
+import (
+	"context"
+
+	"txreel/change"
+	"txreel/sources/mysql/binlog"
+)
+
+// Next implements capture.Source.
+func (s *Source) Next(ctx context.Context) (*change.Message, error) {
+	for {
+		if m := s.parser.queued(); m != nil {
+			return m, nil
+		}
+		if s.cur != nil && s.at < len(s.cur.data) {
+			m, err := s.packet()
+			if err != nil {
+				s.fail(err)
+				return nil, err
+			}
+			if m != nil {
+				return m, nil
+			}
+			continue
+		}
+		if s.cur != nil {
+			s.recycle()
+		}
+		if err := ctx.Err(); err != nil { // also while the stream never pauses
+			return nil, err
+		}
+		select { // without a look at the clock while the stream flows
+		case b, ok := <-s.batches:
+			if !ok {
+				return nil, s.ended(ctx)
+			}
+			s.begin(b)
+			continue
+		default:
+		}
+		s.timer.Reset(idleTick)
+		select {
+		case b, ok := <-s.batches:
+			if !ok {
+				return nil, s.ended(ctx)
+			}
+			s.begin(b)
+		case <-s.timer.C:
+			return s.idle(), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Position implements capture.Source. It is the set of all transactions in the record.
+func (s *Source) Position() change.Position { return s.parser.position() }
+
+func (s *Source) begin(b *batch) {
+	s.cur, s.at = b, 0
+	s.parser.received = b.received
+}
+
+// packet reads the next packet of the current batch; nil means that there is nothing to
+// report of it. The reader has checked its frame.
+func (s *Source) packet() (*change.Message, error) {
+	length := packetLength(s.cur.data[s.at:])
+	payload := s.cur.data[s.at+packetHeader:][:length:length]
+	s.at += packetHeader + length
+	full := length == maxPayload
+	if s.parser.more {
+		s.parser.more = full
+		return s.parser.piece(payload, full)
+	}
+	s.parser.more = full
+	raw := payload[1:]
+	h, err := binlog.ParseHeader(raw)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.parser.event(&h, raw, full)
+	if m == nil && err == nil && h.Type.Frames() && !s.parser.open {
+		// A heartbeat, or the like: as good a moment to say how far we are as the clock's.
+		return s.idle(), nil
+	}
+	return m, err
+}
+
+func (s *Source) idle() *change.Message {
+	s.parser.pass(s.fence.Load())
+	return s.parser.idle()
+}
+
+func (s *Source) recycle() {
+	s.free <- s.cur
+	s.cur = nil
+}
+
+// ended returns why the stream ended.
+func (s *Source) ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	<-s.failed
+	return s.failure
+}
