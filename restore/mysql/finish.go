@@ -1,0 +1,118 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"txreel/restore"
+)
+
+// Finish implements restore.Target.
+func (t *Target) Finish(ctx context.Context) error {
+	if t.phase != phaseFinish {
+		if err := t.enter(ctx, phaseFinish); err != nil {
+			return err
+		}
+	}
+	if err := t.dropReplica(ctx); err != nil {
+		return err
+	}
+	if err := t.findPrepared(ctx); err != nil {
+		return err
+	}
+	if err := t.settleEvents(ctx); err != nil {
+		return err
+	}
+	return t.putBack(ctx)
+}
+
+// findPrepared warns of XA transactions that were prepared before the cut and decided
+// behind it.
+func (t *Target) findPrepared(ctx context.Context) error {
+	rows, err := t.control.query(ctx, "XA RECOVER")
+	if err != nil {
+		return fmt.Errorf("look for prepared XA transactions: %w", err)
+	}
+	for _, r := range rows {
+		var global, branch int
+		data := r.text(3)
+		if _, err := fmt.Sscan(r.text(1), &global); err != nil {
+			return fmt.Errorf("look for prepared XA transactions: %w", err)
+		}
+		if _, err := fmt.Sscan(r.text(2), &branch); err != nil || global+branch > len(data) {
+			return fmt.Errorf("look for prepared XA transactions: %q of %d and %d bytes", data, global, branch)
+		}
+		id := fmt.Sprintf("X'%x', X'%x', %s", data[:global], data[global:global+branch], r.text(0))
+		t.warn("an XA transaction is prepared and was not decided at this point: it holds its locks until XA COMMIT %s or XA ROLLBACK %s", id, id)
+	}
+	return nil
+}
+
+// Verify implements restore.Target.
+func (t *Target) Verify(ctx context.Context) (*restore.Verification, error) {
+	executed, err := t.executed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !executed.Equal(t.goal) {
+		return nil, fmt.Errorf("the target has executed %s, base and transactions make %s", clip(executed.String()), clip(t.goal.String()))
+	}
+	if s, err := t.replicaStatus(ctx); err != nil {
+		return nil, err
+	} else if s.configured {
+		return nil, fmt.Errorf("somebody has made the target a replica of %s:%s while the restore ran", s.host, s.port)
+	}
+	tables, err := t.countRows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &restore.Verification{Tables: tables, Warnings: t.warnings}, nil
+}
+
+// countRows counts the rows of every table of the user's.
+func (t *Target) countRows(ctx context.Context) ([]restore.TableRows, error) {
+	rows, err := t.control.query(ctx, "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') "+
+		"AND table_schema NOT IN "+systemSchemas+" AND table_schema <> "+literal(bookSchema)+" ORDER BY 1, 2")
+	if err != nil {
+		return nil, fmt.Errorf("list the target's tables: %w", err)
+	}
+	out := make([]restore.TableRows, len(rows))
+	var mu sync.Mutex
+	next := 0
+	g, gctx := errgroup.WithContext(ctx)
+	for range min(len(rows), t.job.Workers) {
+		g.Go(func() error {
+			c, err := t.cfg.connect(gctx)
+			if err != nil {
+				return err
+			}
+			defer c.close()
+			for {
+				mu.Lock()
+				i := next
+				next++
+				mu.Unlock()
+				if i >= len(rows) {
+					return nil
+				}
+				schema, name := rows[i].text(0), rows[i].text(1)
+				text, err := c.value(gctx, "SELECT COUNT(*) FROM "+quote(schema, name))
+				if err != nil {
+					return fmt.Errorf("count the rows of %s: %w", quote(schema, name), err)
+				}
+				out[i].Table = schema + "." + name
+				if _, err := fmt.Sscan(text, &out[i].Rows); err != nil {
+					return fmt.Errorf("count the rows of %s: %w", quote(schema, name), err)
+				}
+				t.job.Progress(restore.PhaseVerify, int64(i+1), int64(len(rows)), "tables")
+			}
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return out, nil
+}

@@ -1,0 +1,101 @@
+package mysql
+
+import (
+	"context"
+	"sync"
+
+	"txreel/change"
+	"txreel/sources/mysql/gtid"
+)
+
+// ledger remembers what was sent to the replica and is not known to be executed, so
+// that progress can be told in terms of the record, and no more is sent than fits into the
+// replica's relay log. It is safe for concurrent use.
+type ledger struct {
+	mu      sync.Mutex
+	entries []entry // in the order sent
+	sent    int64   // bytes on this connection
+	done    int64   // of them, known to be executed
+	applied change.Seq
+	moved   chan struct{} // closed when done has moved
+}
+
+// entry is a transaction that was sent, and how much was sent up to it.
+type entry struct {
+	gtid gtid.GTID
+	seq  change.Seq
+	sent int64
+}
+
+const (
+	// ledgerStep is how many bytes pass between two entries: what is remembered of
+	// a full window is small.
+	ledgerStep = 32 << 10
+	// window is how many bytes a replica is ahead of what it executes at most. They wait in
+	// the relay log on its disk.
+	window = 1 << 30
+)
+
+func newLedger(applied change.Seq) *ledger {
+	return &ledger{applied: applied, moved: make(chan struct{})}
+}
+
+// restart begins the account of a new connection.
+func (l *ledger) restart() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries, l.sent, l.done = nil, 0, 0
+}
+
+// add notes a transaction of n bytes that was sent. last is the final one.
+func (l *ledger) add(g gtid.GTID, seq change.Seq, n int64, last bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent += n
+	k := len(l.entries)
+	if k > 0 && !last && l.sent-l.entries[k-1].sent < ledgerStep {
+		return
+	}
+	l.entries = append(l.entries, entry{g, seq, l.sent})
+}
+
+// executed takes what the replica has executed.
+func (l *ledger) executed(set *gtid.Set) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for n < len(l.entries) && set.Has(l.entries[n].gtid) {
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	l.done, l.applied = l.entries[n-1].sent, max(l.applied, l.entries[n-1].seq)
+	l.entries = l.entries[n:]
+	close(l.moved)
+	l.moved = make(chan struct{})
+}
+
+// at returns the last transaction known to be executed.
+func (l *ledger) at() change.Seq {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.applied
+}
+
+// wait returns when less than a window is on its way.
+func (l *ledger) wait(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		ahead, moved := l.sent-l.done, l.moved
+		l.mu.Unlock()
+		if ahead < window {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

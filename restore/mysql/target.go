@@ -1,0 +1,154 @@
+// Package mysql restores into a MySQL or MariaDB server: it loads a base, and then lets
+// the server replicate the recorded transactions from txreel, which acts as its primary
+// for as long as the restore lasts. What it has done is on record in the target, in schema
+// txreel_restore and in the server's own account of the transactions it has executed, until the restore is over. It
+// also writes the record as binlog files.
+package mysql
+
+import (
+	"context"
+	"fmt"
+
+	"txreel/change"
+	"txreel/restore"
+	"txreel/sources/mysql/gtid"
+	"txreel/sources/mysql/mybase"
+)
+
+// Options are how a Target restores. The zero value serves a target on this machine.
+type Options struct {
+	// Serve is the address, host:port, at which a target on another machine reaches this one. A port of 0 is any.
+	// Empty means loopback.
+	Serve string
+}
+
+// Target is a MySQL or MariaDB server being restored into. It is restore.Target, and
+// not for concurrent use.
+type Target struct {
+	cfg     *config
+	opts    Options
+	control *conn // for everything that is not bulk; holds the lock
+	version version
+
+	job      *restore.Job
+	engine   mybase.Engine
+	phase    phase // on record in the target
+	resumed  bool
+	forget   *gtid.Set // what the target has executed by itself before the restore
+	base     *gtid.Set // what the base holds
+	goal     *gtid.Set // what the target will have executed
+	applied  change.Seq
+	replay   int64 // transactions between base and cut
+	warnings []string
+	// lastWords are statements behind which the target takes no writes.
+	lastWords []string
+}
+
+var _ restore.Target = (*Target)(nil)
+
+// Open connects to the target. It writes nothing. The caller closes the Target.
+func Open(ctx context.Context, url string, opts Options) (*Target, error) {
+	cfg, err := parseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	t := &Target{cfg: cfg, opts: opts}
+	if t.control, err = cfg.connect(ctx); err != nil {
+		return nil, err
+	}
+	text, err := t.control.value(ctx, "SELECT VERSION()")
+	if err == nil {
+		t.version, err = parseVersion(text)
+	}
+	if err != nil {
+		t.Close()
+		return nil, fmt.Errorf("look at target: %w", err)
+	}
+	return t, nil
+}
+
+// Close ends the sessions. What a restore has committed stays.
+func (t *Target) Close() { t.control.close() }
+
+// Applied implements restore.Target.
+func (t *Target) Applied() change.Seq { return t.applied }
+
+func (t *Target) warn(format string, args ...any) {
+	t.warnings = append(t.warnings, fmt.Sprintf(format, args...))
+}
+
+// Load implements restore.Target.
+func (t *Target) Load(ctx context.Context) error {
+	if t.phase == phaseFinish {
+		return nil
+	}
+	if t.resumed {
+		if err := t.stopReplica(ctx); err != nil {
+			return err
+		}
+	} else if err := t.openBook(ctx); err != nil {
+		return err
+	}
+	if err := t.relax(ctx); err != nil {
+		return err
+	}
+	if t.phase != phaseBase {
+		return nil
+	}
+	if err := t.loadBase(ctx); err != nil {
+		return err
+	}
+	return t.enter(ctx, phaseLoaded)
+}
+
+// Prepare implements restore.Target.
+func (t *Target) Prepare(ctx context.Context) (change.Seq, error) {
+	if t.phase == phaseLoaded {
+		if err := t.setExecuted(ctx); err != nil {
+			return 0, err
+		}
+		if err := t.enter(ctx, phaseReplay); err != nil {
+			return 0, err
+		}
+	}
+	executed, err := t.executed(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if t.applied, err = t.survey(ctx, executed); err != nil {
+		return 0, err
+	}
+	return t.applied, nil
+}
+
+// setExecuted makes the target believe that it has executed what the base holds.
+func (t *Target) setExecuted(ctx context.Context) error {
+	if err := t.control.exec(ctx, t.version.forget()); err != nil {
+		return fmt.Errorf("empty the target's account of executed transactions: %w", err)
+	}
+	name := "gtid_purged"
+	if t.version.mariadb() {
+		name = "gtid_slave_pos"
+	}
+	if err := t.control.exec(ctx, "SET GLOBAL "+name+" = "+literal(t.base.String())); err != nil {
+		return fmt.Errorf("tell the target which transactions the base holds: %w", err)
+	}
+	return nil
+}
+
+// executed reads what the target has executed.
+func (t *Target) executed(ctx context.Context) (*gtid.Set, error) {
+	name := "gtid_executed"
+	if t.version.mariadb() {
+		name = "gtid_slave_pos"
+	}
+	text, err := t.control.value(ctx, "SELECT @@GLOBAL."+name)
+	if err != nil {
+		return nil, fmt.Errorf("read what the target has executed: %w", err)
+	}
+	set, err := gtid.Parse(t.version.flavor, text)
+	if err != nil {
+		return nil, fmt.Errorf("read what the target has executed: %w", err)
+	}
+	return set, nil
+}
