@@ -176,6 +176,34 @@ func TestWrongFrame(t *testing.T) {
 	}
 }
 
+// TestLongNote reads a record whose note is too long, alone, where no index is
+// compared with it.
+func TestLongNote(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]error{change.MaxNote: nil, change.MaxNote + 1: ErrCorrupt} {
+		p := split(t, sample(t))
+		p.frames = p.frames[:1]
+		commit := appendString([]byte{0, 0, 0, 0}, strings.Repeat("x", n))
+		p.frames[0] = part{raw: append(record(recordBegin, 1, 1), record(recordCommit, commit...)...)}
+		p.reindex(func(x *Index) { x.Txns = x.Txns[:1]; x.Txns[0].Note = "" })
+		p.relocate()
+		seg := p.join()
+		tail, err := readTail(seg, TailGuess)
+		check(t, err)
+		frames, err := NewFrameReader()
+		check(t, err)
+		err = frames.ReadFrame(bytes.NewReader(seg[headerSize:]), tail.Index, 0, func(_ int, r Record) error {
+			if r.Kind == Commit && len(r.Note) != n {
+				t.Errorf("note of %d bytes, want %d", len(r.Note), n)
+			}
+			return nil
+		})
+		if !errors.Is(err, want) {
+			t.Errorf("note of %d bytes: %v, want %v", n, err, want)
+		}
+	}
+}
+
 func TestMisuse(t *testing.T) {
 	t.Parallel()
 	for _, h := range []Header{{}, {First: 1, Engine: "seventeen letters"}, {First: 1, Engine: "a\x00b"}} {
@@ -241,23 +269,31 @@ func TestFull(t *testing.T) {
 	check(t, err)
 }
 
-// TestFullOfNotes fills a segment with notes until the limit.
+// TestFullOfNotes comes to both limits of names with notes alone.
 func TestFullOfNotes(t *testing.T) {
 	t.Parallel()
 	w, err := NewWriter(discard{}, Header{First: 1})
 	check(t, err)
 	note := strings.Repeat("x", change.MaxNote)
-	var last error
-	full := 0
-	for last == nil {
-		if full == 0 && w.Full() {
-			full = w.Txns()
-		}
+	add := func() error {
 		check(t, w.Begin(change.TxnHeartbeat))
-		last = w.Commit(&change.Message{Note: note})
+		return w.Commit(&change.Message{Note: note})
 	}
-	if full != maxNames/2/len(note)+1 || w.Txns() != maxNames/len(note) {
-		t.Errorf("full with %d notes, %d accepted", full, w.Txns())
+	w.index.names = maxNames/2 - 2*len(note)
+	for i := range 3 {
+		if w.Full() {
+			t.Errorf("full before note %d", i)
+		}
+		check(t, add())
+	}
+	if !w.Full() {
+		t.Error("not full beyond half the limit")
+	}
+	w.index.names = maxNames - 2*len(note)
+	check(t, add())
+	check(t, add())
+	if add() == nil {
+		t.Error("a note beyond the limit is accepted")
 	}
 }
 
