@@ -56,7 +56,7 @@ func (c *Counter) Count(e *Event, f *Format) (touched []change.Touch, whole bool
 		whole = true
 	case TypeTableMap:
 		whole = c.mapTable(e, f)
-	case TypeQuery:
+	case TypeQuery, TypeQueryCompressed:
 		c.statement(e)
 		whole = true
 	case TypeTransactionPayload:
@@ -146,20 +146,36 @@ func (c *Counter) images(rows *Rows, at *cursor) bool {
 
 // statement looks for TRUNCATE, whose rows no event counts.
 func (c *Counter) statement(e *Event) {
-	text := queryText(e)
-	if !mayTruncate(text) {
+	if e.Type == TypeQuery && !mayTruncate(queryText(e)) {
 		return
 	}
 	q, err := ParseQuery(e)
 	if err != nil || q.ErrorCode != 0 {
 		return
 	}
-	if schema, name, ok := truncated(q.Text, q.Mode()); ok {
+	text := q.Text
+	if q.Compressed {
+		if text = c.beginning(q.Text); !mayTruncate(text) {
+			return
+		}
+	}
+	if schema, name, ok := truncated(text, q.Mode()); ok {
 		if schema == nil {
 			schema = q.Schema
 		}
 		c.touch(c.table(schema, name), change.OpTruncate, 1)
 	}
+}
+
+// beginning brings back what a compressed statement begins with: enough for TRUNCATE.
+func (c *Counter) beginning(compressed []byte) []byte {
+	const enough = 4096
+	size, err := c.inflater.open(compressed)
+	if err != nil {
+		return nil
+	}
+	c.cursor.from(c.inflater.z, size)
+	return c.cursor.take(int(min(size, enough)))
 }
 
 // payload counts the rows of all events of a payload, which pass through a window of bounded

@@ -1,0 +1,20 @@
+-- What MySQL alone has.
+SET PERSIST_ONLY sort_buffer_size = 262144; CREATE DATABASE m; USE m;
+SET SESSION binlog_rows_query_log_events = ON; CREATE TABLE t (id int PRIMARY KEY AUTO_INCREMENT, j json, k json, v varchar(500)); INSERT INTO t (j, k, v) VALUES ('{"a": 1, "b": "long enough to be worth a difference", "c": [1,2,3,4,5,6,7,8,9]}', '{"x": 1}', REPEAT('v', 400)), (NULL, '[1]', 'w');
+SET SESSION binlog_row_value_options = 'PARTIAL_JSON'; UPDATE t SET j = JSON_SET(j, '$.a', 2, '$.c[0]', 'x'); UPDATE t SET j = JSON_REMOVE(j, '$.c'), v = 'z', k = '[2]';
+SET SESSION binlog_row_image = 'MINIMAL'; UPDATE t SET k = JSON_REPLACE(k, '$[0]', 3); UPDATE t SET v = 'zz'; SET SESSION binlog_row_image = 'FULL', binlog_row_value_options = '';
+SET SESSION binlog_transaction_compression = ON; BEGIN; INSERT INTO t (j, k, v) SELECT j, k, v FROM t; UPDATE t SET v = REPEAT('c', 400); DELETE FROM t WHERE id > 3; COMMIT;
+INSERT INTO t (v) WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT REPEAT('p', 300) FROM n;
+INSERT INTO t (j) SELECT JSON_OBJECT('big', REPEAT('b', 400000)); SET SESSION binlog_row_value_options = 'PARTIAL_JSON'; UPDATE t SET j = JSON_SET(j, '$.a', 2); SET SESSION binlog_row_value_options = '';
+XA START 'p'; UPDATE t SET v = 'in payload'; XA END 'p'; XA PREPARE 'p'; XA COMMIT 'p'; CREATE TABLE ctas AS SELECT * FROM t; SET SESSION binlog_transaction_compression = OFF;
+CREATE TABLE nokey (a int); INSERT INTO nokey VALUES (1); SET SESSION sql_generate_invisible_primary_key = ON; CREATE TABLE gipk (a int); INSERT INTO gipk VALUES (1); SET SESSION sql_generate_invisible_primary_key = OFF;
+CREATE TABLE func (a int, j json, INDEX ((a + 1)), INDEX ((CAST(j AS unsigned ARRAY)))); INSERT INTO func VALUES (1, '[1,2]'); UPDATE func SET a = 2;
+CREATE TABLE vec (id int PRIMARY KEY, v vector(3), w vector); INSERT INTO vec VALUES (1, STRING_TO_VECTOR('[1,2,3]'), NULL);
+SET GTID_NEXT = 'AUTOMATIC:tag_1'; INSERT INTO nokey VALUES (2); CREATE TABLE tagged (a int); SET GTID_NEXT = 'AUTOMATIC:z'; INSERT INTO tagged VALUES (1); SET GTID_NEXT = 'AUTOMATIC';
+SET GTID_NEXT = 'aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:80000000'; BEGIN; COMMIT; SET GTID_NEXT = 'aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:t:9223372036854775806'; INSERT INTO nokey VALUES (3); SET GTID_NEXT = 'AUTOMATIC';
+BEGIN; INSERT INTO tagged VALUES (2); ALTER TABLE tagged ADD b int; CREATE TABLE a1 (a int); DROP TABLE a1, nokey; CREATE ROLE r1; SET DEFAULT ROLE NONE TO root@localhost;
+CREATE RESOURCE GROUP rg TYPE = USER; CREATE SPATIAL REFERENCE SYSTEM 990000 NAME 'n' DEFINITION 'GEOGCS["n",DATUM["d",SPHEROID["s",6378137,298.2]],PRIMEM["g",0],UNIT["d",0.017],AXIS["Lat",NORTH],AXIS["Lon",EAST]]';
+CREATE SERVER srv FOREIGN DATA WRAPPER mysql OPTIONS (USER 'remote', PASSWORD 'topsecret', HOST 'h'); ALTER USER root@localhost COMMENT 'c';
+INSERT INTO c.every (id) VALUES (2000); DELETE c.every FROM c.every WHERE id = 2000;
+FLUSH BINARY LOGS;
+SET GLOBAL binlog_checksum = 'NONE'; INSERT INTO c.every (id) VALUES (3000); CREATE TABLE m.bare (a int); FLUSH BINARY LOGS;
