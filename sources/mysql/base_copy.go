@@ -1,0 +1,305 @@
+package mysql
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+
+	"txreel/archive"
+	"txreel/internal/spill"
+	"txreel/sources/mysql/mybase"
+)
+
+const (
+	// chunkBytes is how much text becomes one object.
+	chunkBytes = 64 << 20
+	// chunkMemory is how much of a compressed chunk stays in memory.
+	chunkMemory = 16 << 20
+	// historyEvery is how often the history list is looked at.
+	historyEvery = 10 * time.Second
+	// lineBuffer is how much text is gathered before it is compressed.
+	lineBuffer = 64 << 10
+)
+
+// copyTables reads the rows of all tables, the largest pieces first.
+func (b *baseRun) copyTables(ctx context.Context) error {
+	pieces, err := b.plan(ctx, b.readers[0])
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(pieces, func(x, y piece) int {
+		// What is not in the snapshot first, while it is close to it.
+		if tx, ty := b.tables[x.table].Transactional, b.tables[y.table].Transactional; tx != ty {
+			if ty {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(y.bytes, x.bytes)
+	})
+	stored := make([][]archive.BaseObject, len(pieces))
+	var next atomic.Int64
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	done, watched := make(chan struct{}), make(chan struct{})
+	go func() { // joined below
+		defer close(watched)
+		if err := b.watchHistory(ctx, done); err != nil {
+			abort(err)
+		}
+	}()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, c := range b.readers {
+		group.Go(func() error {
+			w, err := newChunkWriter(b)
+			if err != nil {
+				return err
+			}
+			defer w.body.Reset()
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(pieces) {
+					return nil
+				}
+				if stored[i], err = b.copyPiece(ctx, c, w, &pieces[i]); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	err = group.Wait()
+	close(done)
+	<-watched
+	if err != nil {
+		return err
+	}
+	return b.collect(pieces, stored)
+}
+
+// collect puts the objects of each table into the manifest.
+func (b *baseRun) collect(pieces []piece, stored [][]archive.BaseObject) error {
+	type list struct {
+		number  int
+		objects []archive.BaseObject
+	}
+	byTable := make([][]list, len(b.tables))
+	for i, p := range pieces {
+		byTable[p.table] = append(byTable[p.table], list{p.number, stored[i]})
+	}
+	for i, t := range b.tables {
+		slices.SortFunc(byTable[i], func(x, y list) int { return cmp.Compare(x.number, y.number) })
+		var chunks []archive.BaseObject
+		var rows int64
+		for _, l := range byTable[i] {
+			chunks = append(chunks, l.objects...)
+		}
+		for _, o := range chunks {
+			rows += o.Rows
+		}
+		entry, err := t.entry(chunks, rows)
+		if err != nil {
+			return err
+		}
+		b.base.Tables = append(b.base.Tables, entry)
+	}
+	return nil
+}
+
+// copyPiece reads the rows of a piece into as many objects as they need. The savepoint
+// gives the lock on the table's definition back when the piece is read, and keeps the
+// snapshot: nobody waits longer than for one piece to alter the table.
+func (b *baseRun) copyPiece(ctx context.Context, c *Conn, w *chunkWriter, p *piece) (_ []archive.BaseObject, err error) {
+	t := b.tables[p.table]
+	if err := c.Exec(ctx, "SAVEPOINT txreel"); err != nil {
+		return nil, wrapSQL("read table "+t.quoted(), err)
+	}
+	w.begin(ctx, fmt.Sprintf("data/%06d/%04d", p.table, p.number))
+	if err := c.Stream(ctx, t.selectSQL(p.where), w.row); err != nil {
+		return nil, t.explainRead(err, b)
+	}
+	if err := w.finish(); err != nil {
+		return nil, err
+	}
+	if err := t.unchanged(ctx, c); err != nil {
+		return nil, t.explainRead(err, b)
+	}
+	if err := c.Exec(ctx, "ROLLBACK TO SAVEPOINT txreel"); err != nil {
+		return nil, wrapSQL("read table "+t.quoted(), err)
+	}
+	b.report(p.bytes, 0, 0)
+	return w.objects, nil
+}
+
+// selectSQL reads a piece in the order of the primary key, where rows are in that order
+// anyway.
+func (t *baseTable) selectSQL(where string) string {
+	list := t.SelectList()
+	if list == "" {
+		list = "''" // a table of generated columns only
+	}
+	sql := "SELECT /*!40001 SQL_NO_CACHE */ " + list + " FROM " + t.quoted()
+	if t.Versioned {
+		sql += " FOR SYSTEM_TIME ALL"
+	}
+	if where != "" {
+		sql += " FORCE INDEX (PRIMARY) WHERE " + where
+	}
+	return sql
+}
+
+// report adds to the progress.
+func (b *baseRun) report(done, rows, text int64) {
+	b.mu.Lock()
+	b.progress.Done += done
+	b.progress.Rows += rows
+	b.progress.Bytes += text
+	p := b.progress
+	b.mu.Unlock()
+	if b.Progress != nil {
+		b.Progress(p)
+	}
+}
+
+// chunkWriter turns rows into lines, compresses them, and stores an object whenever
+// there are enough.
+type chunkWriter struct {
+	run     *baseRun
+	ctx     context.Context // of the piece being read
+	zstd    *zstd.Encoder
+	body    *spill.Buffer
+	line    []byte
+	raw     int64
+	rows    int64
+	prefix  string
+	objects []archive.BaseObject
+}
+
+func newChunkWriter(b *baseRun) (*chunkWriter, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20))
+	return &chunkWriter{run: b, zstd: enc, body: spill.New(b.SpillDir, chunkMemory)}, err
+}
+
+func (w *chunkWriter) begin(ctx context.Context, prefix string) {
+	w.ctx, w.prefix, w.objects = ctx, prefix, nil
+	w.reset()
+}
+
+func (w *chunkWriter) reset() {
+	w.body.Reset()
+	w.zstd.Reset(struct{ io.Writer }{w.body})
+	w.line, w.raw, w.rows = w.line[:0], 0, 0
+}
+
+// row takes a row. Its values are not kept.
+func (w *chunkWriter) row(values []Value) error {
+	for i, v := range values {
+		if i > 0 {
+			w.line = append(w.line, '\t')
+		}
+		w.line = mybase.AppendValue(w.line, v)
+	}
+	w.line = append(w.line, '\n')
+	w.rows++
+	if len(w.line) < lineBuffer {
+		return nil
+	}
+	if err := w.flush(); err != nil || w.raw < chunkBytes {
+		return err
+	}
+	if err := w.store(); err != nil {
+		return err
+	}
+	w.reset()
+	return nil
+}
+
+func (w *chunkWriter) flush() error {
+	w.raw += int64(len(w.line))
+	_, err := w.zstd.Write(w.line)
+	w.line = w.line[:0]
+	return err
+}
+
+// finish stores what is left.
+func (w *chunkWriter) finish() error {
+	if err := w.flush(); err != nil || w.rows == 0 {
+		return err
+	}
+	return w.store()
+}
+
+func (w *chunkWriter) store() error {
+	if err := w.zstd.Close(); err != nil {
+		return err
+	}
+	o, err := w.run.archive.CreateObject(w.ctx, w.run.base, fmt.Sprintf("%s-%06d.tsv.zst", w.prefix, len(w.objects)), w.body, w.body.Size())
+	o.Raw, o.Rows = w.raw, w.rows
+	w.objects = append(w.objects, o)
+	w.run.report(0, w.rows, w.raw)
+	return err
+}
+
+// watchHistory looks from time to time, until done is closed, at how many old rows the
+// server keeps, for us among others.
+func (b *baseRun) watchHistory(ctx context.Context, done <-chan struct{}) error {
+	tick := time.NewTicker(historyEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		row, err := b.control.QueryRow(ctx, "SELECT COUNT FROM information_schema.INNODB_METRICS WHERE NAME = 'trx_rseg_history_len'")
+		if err != nil {
+			if isServer(err) || errors.Is(err, ErrNoRows) || ctx.Err() != nil {
+				return nil // it may not be looked at
+			}
+			return err
+		}
+		if length, err := row[0].Int(); err == nil && length > b.MaxHistory {
+			return fmt.Errorf("the server keeps %d old rows (InnoDB's history list), more than the %d allowed: the base was given up; take it when there is less to do, or from a replica", length, b.MaxHistory)
+		}
+	}
+}
+
+// isServer reports whether the server refused a statement and the session goes on.
+func isServer(err error) bool {
+	var refused *ServerError
+	return errors.As(err, &refused) && !goesAway(refused)
+}
+
+// marshal encodes a part of the manifest.
+func marshal(v any) (json.RawMessage, error) {
+	b, err := json.Marshal(v)
+	return b, err
+}
+
+// putJSON stores a document as an object of the base.
+func (b *baseRun) putJSON(ctx context.Context, name string, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	packed := enc.EncodeAll(text, nil)
+	o, err := b.archive.CreateObject(ctx, b.base, name, bytes.NewReader(packed), int64(len(packed)))
+	o.Raw = int64(len(text))
+	b.base.Objects = append(b.base.Objects, o)
+	return err
+}

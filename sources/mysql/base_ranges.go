@@ -1,0 +1,150 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"txreel/sources/mysql/mybase"
+)
+
+const (
+	// rangeBytes is how much of a table is read as one piece, as the server estimates.
+	rangeBytes = 64 << 20
+	// maxRanges bounds the pieces of a table.
+	maxRanges = 512
+)
+
+// piece is a range of a table's primary key, or all of a table.
+type piece struct {
+	table  int
+	number int
+	where  string
+	bytes  int64 // estimated
+}
+
+// plan cuts the tables into pieces. c sees the snapshot.
+func (b *baseRun) plan(ctx context.Context, c *Conn) ([]piece, error) {
+	var all []piece
+	for i, t := range b.tables {
+		wheres := []string{""}
+		if n := min(t.bytes/rangeBytes, maxRanges); n > 1 && t.Transactional && !t.Versioned {
+			var err error
+			if wheres, err = t.ranges(ctx, c, n); err != nil {
+				return nil, t.explainRead(err, b)
+			}
+		}
+		for k, where := range wheres {
+			all = append(all, piece{table: i, number: k, where: where, bytes: t.bytes / int64(len(wheres))})
+		}
+	}
+	return all, nil
+}
+
+// keyColumn returns the first column of the primary key if it is a whole number.
+func (t *baseTable) keyColumn(ctx context.Context, c *Conn) (*mybase.Column, error) {
+	row, err := c.QueryRow(ctx, "SELECT COLUMN_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = "+quoteLiteral(t.schema)+
+		" AND TABLE_NAME = "+quoteLiteral(t.name)+" AND INDEX_NAME = 'PRIMARY' AND SEQ_IN_INDEX = 1")
+	if err == ErrNoRows {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i := range t.Columns {
+		col := &t.Columns[i]
+		if col.Name == row[0].String() && !col.Generated && strings.Contains(strings.SplitN(strings.ToLower(col.Type), "(", 2)[0], "int") {
+			return col, nil
+		}
+	}
+	return nil, nil
+}
+
+// ranges cuts a table into about n ranges of its key. Values need not be spread evenly:
+// a range that the server believes to hold too many rows is cut again.
+func (t *baseTable) ranges(ctx context.Context, c *Conn, n int64) ([]string, error) {
+	col, err := t.keyColumn(ctx, c)
+	if err != nil || col == nil {
+		return []string{""}, err
+	}
+	key := mybase.Quote(col.Name)
+	row, err := c.QueryRow(ctx, "SELECT MIN("+key+"), MAX("+key+") FROM "+t.quoted())
+	if err != nil || row[0].Null() {
+		return []string{""}, err
+	}
+	signed := !strings.Contains(strings.ToLower(col.Type), "unsigned")
+	low, err1 := parseKey(row[0], signed)
+	high, err2 := parseKey(row[1], signed)
+	if err1 != nil || err2 != nil || low >= high {
+		return []string{""}, nil
+	}
+	target := max(t.rows/n, 1)
+	var cuts []uint64 // where a range begins that is not the first
+	budget := 8 * n
+	var split func(low, high uint64, depth int) error
+	split = func(low, high uint64, depth int) error { // of keys from low to high, both included
+		if high-low < 1 || depth > 64 || int64(len(cuts)) >= maxRanges || budget <= 0 {
+			return nil
+		}
+		budget--
+		rows, err := t.estimate(ctx, c, key, printKey(low, signed), printKey(high, signed))
+		if err != nil || rows <= target+target/2 {
+			return err
+		}
+		mid := low + (high-low)/2 + 1
+		if err := split(low, mid-1, depth+1); err != nil {
+			return err
+		}
+		cuts = append(cuts, mid)
+		return split(mid, high, depth+1)
+	}
+	if err := split(low, high, 0); err != nil {
+		return nil, err
+	}
+	if len(cuts) == 0 {
+		return []string{""}, nil
+	}
+	wheres := []string{key + " < " + printKey(cuts[0], signed)}
+	for i, from := range cuts {
+		where := key + " >= " + printKey(from, signed)
+		if i+1 < len(cuts) {
+			where += " AND " + key + " < " + printKey(cuts[i+1], signed)
+		}
+		wheres = append(wheres, where)
+	}
+	return wheres, nil
+}
+
+// estimate asks how many rows the server believes to be in a range.
+func (t *baseTable) estimate(ctx context.Context, c *Conn, key, low, high string) (int64, error) {
+	explain := "EXPLAIN "
+	if !c.mariaDB() && c.Number >= 80032 {
+		explain += "FORMAT=TRADITIONAL "
+	}
+	r, err := c.Query(ctx, fmt.Sprintf("%sSELECT %s FROM %s FORCE INDEX (PRIMARY) WHERE %s >= %s AND %s <= %s", explain, key, t.quoted(), key, low, key, high))
+	if err != nil || len(r.Rows) == 0 {
+		return 0, err
+	}
+	rows := r.Value(0, "rows")
+	if rows.Null() { // "no matching row"
+		return 0, nil
+	}
+	return rows.Int()
+}
+
+// parseKey maps a key to numbers without sign, in the same order.
+func parseKey(v Value, signed bool) (uint64, error) {
+	if !signed {
+		return v.Uint()
+	}
+	n, err := v.Int()
+	return uint64(n) ^ 1<<63, err
+}
+
+func printKey(k uint64, signed bool) string {
+	if !signed {
+		return strconv.FormatUint(k, 10)
+	}
+	return strconv.FormatInt(int64(k^1<<63), 10)
+}
