@@ -110,7 +110,9 @@ func testGroups(t *testing.T, m *dbtest.MySQL, files []string) {
 			switch place {
 			case Begins:
 				groups = append(groups, group{id: g.Group.GTID.String(), begin: at})
-				if !held.Add(g.Group.GTID) {
+				if g.Group.Anonymous {
+					groups[len(groups)-1].id = "ANONYMOUS"
+				} else if !held.Add(g.Group.GTID) {
 					t.Errorf("%s comes twice", g.Group.GTID)
 				}
 				if secs := int64(g.Group.CommitTime() / 1e6); secs-int64(e.Timestamp) > 60 || int64(e.Timestamp)-secs > 60 {
@@ -128,6 +130,8 @@ func testGroups(t *testing.T, m *dbtest.MySQL, files []string) {
 				if e.Type == TypePreviousGTIDs || e.Type == TypeGTIDList {
 					if before, err := ParsePrevious(e); err != nil || !before.Equal(held) {
 						t.Errorf("%s says that %s came before it, but %s did: %v", file, before, held, err)
+					} else if f.Flavor == gtid.MySQL && !bytes.Equal(before.EncodeMySQL(), e.Body) {
+						t.Errorf("%s is encoded as %x, by the server as %x", before, before.EncodeMySQL(), e.Body)
 					}
 				}
 			}
@@ -399,7 +403,7 @@ func testEvents(t *testing.T, m *dbtest.MySQL, files []string) {
 	}
 	want := []Type{TypeFormatDescription, TypeQuery, TypeRotate, TypeXID, TypeIntvar, TypeRand, TypeUserVar, TypeTableMap, TypeBeginLoadQuery, TypeExecuteLoadQuery, TypeXAPrepare}
 	if flavorOf(m) == gtid.MySQL {
-		want = append(want, TypeWriteRows, TypeUpdateRows, TypeDeleteRows, TypePartialUpdateRows, TypeRowsQuery, TypeGTID, TypeGTIDTagged, TypePreviousGTIDs, TypeTransactionPayload)
+		want = append(want, TypeWriteRows, TypeUpdateRows, TypeDeleteRows, TypePartialUpdateRows, TypeRowsQuery, TypeGTID, TypeAnonymousGTID, TypeGTIDTagged, TypePreviousGTIDs, TypeTransactionPayload)
 	} else {
 		want = append(want, TypeWriteRowsV1, TypeUpdateRowsV1, TypeDeleteRowsV1, TypeAnnotateRows, TypeMariaDBGTID, TypeGTIDList, TypeBinlogCheckpoint, TypeQueryCompressed,
 			TypeWriteRowsCompressedV1, TypeUpdateRowsCompressedV1, TypeDeleteRowsCompressedV1)
