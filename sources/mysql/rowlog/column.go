@@ -26,6 +26,7 @@ const (
 	kindOldTimestamp
 	kindHiresTime     // MariaDB's own, before it took over MySQL's
 	kindHiresDatetime // the same
+	kindHiresTimestamp
 	kindBit
 	kindEnum
 	kindSet
@@ -102,6 +103,7 @@ func newColumn(from binlog.Column) column {
 		c.varying(int(c.meta))
 	case binlog.ColumnVarcharCompressed:
 		c.varying(int(c.meta))
+		c.precision = max(c.precision-1, 0) // one byte tells how it is compressed
 		c.compressed = true
 	case binlog.ColumnBlobCompressed:
 		c.blob()

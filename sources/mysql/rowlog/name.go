@@ -134,7 +134,7 @@ func (c *column) otherName() string {
 		name = "time"
 	case kindDatetime, kindOldDatetime, kindHiresDatetime:
 		name = "datetime"
-	case kindTimestamp, kindOldTimestamp:
+	case kindTimestamp, kindOldTimestamp, kindHiresTimestamp:
 		name = "timestamp"
 	default:
 		return "type " + strconv.Itoa(int(c.typ))

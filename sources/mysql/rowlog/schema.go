@@ -123,7 +123,7 @@ func (c *column) declareString(t *declared, name string, set func(name string) *
 		}
 	}
 	if n := t.arg(0, 1); (t.name == "char" || t.name == "varchar") && c.cs != nil && n*c.cs.MaxLen != c.precision {
-		return c.compressed && n*c.cs.MaxLen == c.precision-1
+		return false
 	}
 	if name == "" && c.character() {
 		c.bytes = true
@@ -143,7 +143,7 @@ func (c *column) declareOld(digits int) bool {
 	c.frac = digits
 	switch c.kind {
 	case kindOldTimestamp:
-		c.kind, c.size = kindTimestamp, 4+(digits+1)/2
+		c.kind, c.size = kindHiresTimestamp, 4+(digits+1)/2
 	case kindOldTime:
 		c.kind, c.size = kindHiresTime, hiresSize(kindHiresTime, digits)
 	case kindOldDatetime:

@@ -30,6 +30,8 @@ func (d *Decoder) temporal(c *column, v []byte) bool {
 		d.text = sqltext.AppendDatetime(d.text, packed-datetimeOffset, micros(v[5:]), c.frac)
 	case kindTimestamp:
 		d.text = sqltext.AppendUnix(d.text, sqltext.BigUint(v[:4]), micros(v[4:]), c.frac)
+	case kindHiresTimestamp:
+		d.text = sqltext.AppendUnix(d.text, sqltext.BigUint(v[:4]), sqltext.BigUint(v[4:])*uint64(pow10(6-c.frac)), c.frac)
 	case kindOldTimestamp:
 		d.text = sqltext.AppendUnix(d.text, sqltext.Uint(v), 0, 0)
 	case kindOldTime:

@@ -157,10 +157,21 @@ func (p *printer) opaque(v value) bool {
 		p.dst = append(p.dst, `"base64:type`...)
 		p.dst = strconv.AppendUint(p.dst, uint64(typ), 10)
 		p.dst = append(p.dst, ':')
-		p.dst = base64.StdEncoding.AppendEncode(p.dst, b)
+		p.base64(b)
 	}
 	p.dst = append(p.dst, '"')
 	return true
+}
+
+// base64 appends bytes in lines of 76 characters, of which the server escapes the ends like
+// any other.
+func (p *printer) base64(b []byte) {
+	const line = 76 / 4 * 3
+	for len(b) > line {
+		p.dst = append(base64.StdEncoding.AppendEncode(p.dst, b[:line]), `\n`...)
+		b = b[line:]
+	}
+	p.dst = base64.StdEncoding.AppendEncode(p.dst, b)
 }
 
 // temporal appends what the server packs into eight bytes: as in columns, and the
