@@ -56,9 +56,6 @@ func (c *Config) Connect(ctx context.Context) (*Conn, error) {
 	limited, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	conn, err := c.open(limited, security)
-	if err != nil && security != nil && c.TLS == TLSPreferred && strings.Contains(err.Error(), "does not support TLS") {
-		conn, err = c.open(limited, nil)
-	}
 	if err != nil {
 		return nil, c.explainConnect(ctx, err)
 	}
@@ -73,24 +70,33 @@ func (c *Config) open(ctx context.Context, security *tls.Config) (_ *Conn, err e
 			err = fmt.Errorf("the server's greeting is malformed: %v", p)
 		}
 	}()
-	var socket net.Conn
-	guard := &loginGuard{password: c.Password, publicKey: c.PublicKey, clear: c.Network == "unix" || security != nil}
-	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		dialer := net.Dialer{KeepAliveConfig: keepAlive()}
-		if socket, err = dialer.DialContext(ctx, network, address); err != nil {
+	dialer := net.Dialer{KeepAliveConfig: keepAlive()}
+	socket, err := dialer.DialContext(ctx, c.Network, c.Address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = socket.Close()
+		}
+	}()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := socket.SetDeadline(deadline); err != nil {
 			return nil, err
 		}
-		guard.Conn = socket
-		deadline, _ := ctx.Deadline()
-		return guard, socket.SetDeadline(deadline)
 	}
-	stop := context.AfterFunc(ctx, func() {
-		if guard.Conn != nil {
-			_ = guard.Conn.SetDeadline(time.Unix(1, 0))
-		}
-	})
+	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	login, err := client.ConnectWithDialer(ctx, c.Network, c.Address, c.User, c.Password, c.Database, dial, func(conn *client.Conn) error {
+	door := &login{Conn: socket, password: c.Password, publicKey: c.PublicKey}
+	if err := door.greet(); err != nil {
+		return nil, err
+	}
+	if c.TLS == TLSPreferred && !door.offersTLS {
+		security = nil
+	}
+	door.clear = c.Network == "unix" || security != nil
+	connected := func(context.Context, string, string) (net.Conn, error) { return door, nil }
+	in, err := client.ConnectWithDialer(ctx, c.Network, c.Address, c.User, c.Password, c.Database, connected, func(conn *client.Conn) error {
 		// Neither is needed, and both change the shape of packets.
 		conn.UnsetCapability(mysql.CLIENT_QUERY_ATTRIBUTES)
 		conn.UnsetCapability(mysql.CLIENT_DEPRECATE_EOF)
@@ -98,19 +104,19 @@ func (c *Config) open(ctx context.Context, security *tls.Config) (_ *Conn, err e
 		conn.SetTLSConfig(security)
 		return nil
 	})
+	if door.refused != nil {
+		return nil, door.refused
+	}
 	if err != nil {
-		if socket != nil {
-			_ = socket.Close() // also after a panic of the parser it would only be collected
-		}
-		if guard.refused != nil {
-			return nil, guard.refused
-		}
 		return nil, loginError(err)
 	}
 	conn := &Conn{cfg: c, TLS: security != nil}
-	conn.wire = wire{conn: login.Conn.Conn, in: bufio.NewReaderSize(login.Conn.Conn, 64<<10)}
+	conn.wire = wire{conn: in.Conn.Conn, in: bufio.NewReaderSize(in.Conn.Conn, 64<<10)}
+	if security == nil {
+		conn.wire.conn = socket // nothing to watch any more
+		conn.wire.in.Reset(socket)
+	}
 	if err := conn.settle(ctx); err != nil {
-		_ = conn.wire.conn.Close()
 		return nil, err
 	}
 	return conn, conn.wire.conn.SetDeadline(time.Time{})

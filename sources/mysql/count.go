@@ -47,7 +47,7 @@ func (c *counter) note(e *binlog.Event) string {
 	if err != nil || frames(text) {
 		return ""
 	}
-	return ""
+	return binlog.Note(text, string(q.Schema), q.Mode())
 }
 
 // frames reports whether a statement only frames a transaction.

@@ -70,7 +70,19 @@ func ReadPosition(ctx context.Context, conn *Conn) (change.Position, error) {
 	if err != nil {
 		return "", err
 	}
-	return change.Position(set.String()), nil
+	return position(set), nil
+}
+
+// noTransactions is the position of a server that has committed nothing: a set with nothing in it, which is not the same
+// as no position.
+const noTransactions change.Position = ","
+
+// position writes a set of GTIDs as a position.
+func position(set *gtid.Set) change.Position {
+	if set.IsEmpty() {
+		return noTransactions
+	}
+	return change.Position(set.String())
 }
 
 // executed reads what ReadPosition returns. For MariaDB it is what its binlog holds, unlike gtid_current_pos, which

@@ -54,7 +54,7 @@ func (p *parser) queued() *change.Message {
 // position is where the record ends, in the notation of sets.
 func (p *parser) position() change.Position {
 	if p.text == "" {
-		p.text = change.Position(p.held.String())
+		p.text = position(p.held)
 	}
 	return p.text
 }

@@ -9,6 +9,9 @@ import (
 	"txreel/internal/dbtest"
 )
 
+// testPatience is how long a test waits for what must come.
+const testPatience = time.Minute
+
 // open opens a source that ends with the test.
 func open(t *testing.T, opts SourceOptions) *Source {
 	t.Helper()
@@ -40,7 +43,7 @@ type txn struct {
 // next returns the next transaction.
 func next(t *testing.T, src *Source) txn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
 	defer cancel()
 	got, err := nextOf(ctx, src)
 	if err != nil {
