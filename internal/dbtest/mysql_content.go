@@ -48,7 +48,7 @@ func (r *mysqlReader) table(ctx context.Context, t mysqlTable) error {
 
 // columns are the expressions that show all that a row holds.
 func (r *mysqlReader) columns(ctx context.Context, t mysqlTable) ([]string, error) {
-	rows, err := namedRows(ctx, r.conn, "SELECT COLUMN_NAME AS name, DATA_TYPE AS type FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = "+
+	rows, err := namedRows(ctx, r.conn, "SELECT COLUMN_NAME AS name, DATA_TYPE AS type, GENERATION_EXPRESSION AS made FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = "+
 		quoteText(t.database)+" AND TABLE_NAME = "+quoteText(t.table)+" ORDER BY ORDINAL_POSITION")
 	if err != nil {
 		return nil, err
@@ -65,7 +65,8 @@ func (r *mysqlReader) columns(ctx context.Context, t mysqlTable) ([]string, erro
 			columns = append(columns, name)
 		}
 	}
-	if t.versioned && !slices.ContainsFunc(rows, func(row map[string]string) bool { return strings.EqualFold(row["name"], "row_start") }) {
+	named := func(row map[string]string) bool { return row["made"] == "ROW START" }
+	if t.versioned && !slices.ContainsFunc(rows, named) {
 		columns = append(columns, "ROW_START", "ROW_END") // unseen by information_schema
 	}
 	if len(columns) == 0 {

@@ -44,7 +44,10 @@ func testDumpMySQL(t *testing.T, m *MySQL) {
 	m.MustExec(t, "", "SET sql_mode = ''; "+schema)
 	if m.Flavor == "mariadb" {
 		m.MustExec(t, "x", `CREATE SEQUENCE seq; DO NEXTVAL(seq); CREATE TABLE hist (n int PRIMARY KEY) WITH SYSTEM VERSIONING;
-			SET timestamp = 1000; INSERT INTO hist VALUES (1); SET timestamp = 2000; UPDATE hist SET n = 2;
+			CREATE TABLE named (n int, s timestamp(6) GENERATED ALWAYS AS ROW START, e timestamp(6) GENERATED ALWAYS AS ROW END,
+			PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING;
+			SET timestamp = 1000; INSERT INTO hist VALUES (1); INSERT INTO named (n) VALUES (3);
+			SET timestamp = 2000; UPDATE hist SET n = 2; DELETE FROM named;
 			SET SESSION sql_mode = 'ORACLE'; CREATE PACKAGE pack AS FUNCTION one RETURN int; END;
 			CREATE PACKAGE BODY pack AS FUNCTION one RETURN int AS BEGIN RETURN 1; END; END;`)
 	} else {
@@ -61,6 +64,13 @@ func testDumpMySQL(t *testing.T, m *MySQL) {
 		"TRIGGER `x`.`t2`", "DATABASE `x`", "USER 'u'@'localhost'"} {
 		if before.Definitions[name] == "" {
 			t.Errorf("no definition of %s", name)
+		}
+	}
+	if m.Flavor == "mariadb" {
+		past := `"1970-01-01 00:16:40.000000", "1970-01-01 00:33:20.000000")`
+		hist, named := before.Tables["`x`.`hist`"].Sample, before.Tables["`x`.`named`"].Sample
+		if len(hist) != 2 || hist[0] != `("1", `+past || len(named) != 1 || named[0] != `("3", `+past {
+			t.Errorf("history: %s and %s", hist, named)
 		}
 	}
 	for name := range before.Definitions {

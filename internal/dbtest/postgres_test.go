@@ -99,13 +99,26 @@ func TestBadSettingSaysWhy(t *testing.T) {
 // TestServerFollowsItsParent kills a process that runs a server and expects the server to go too.
 func TestServerFollowsItsParent(t *testing.T) {
 	t.Parallel()
+	start := map[string]func(dir string) int{
+		"postgres": func(dir string) int { return PGWith(t, PostgresOptions{Dir: dir}).PID() },
+		"mariadb":  func(dir string) int { return MyWith(t, MySQLOptions{Flavor: "mariadb", Dir: dir}).PID() },
+	}
 	if dir := os.Getenv("DBTEST_CHILD_DIR"); dir != "" {
-		p := PGWith(t, PostgresOptions{Dir: dir})
-		if err := os.WriteFile(dir+"/pid", []byte(strconv.Itoa(p.PID())+"\n"), 0o600); err != nil {
+		pid := start[os.Getenv("DBTEST_CHILD_SERVER")](dir)
+		if err := os.WriteFile(dir+"/followed", []byte(strconv.Itoa(pid)+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		<-t.Context().Done() // until killed
 	}
+	for server := range start {
+		t.Run(server, func(t *testing.T) {
+			t.Parallel()
+			followsItsParent(t, server)
+		})
+	}
+}
+
+func followsItsParent(t *testing.T, server string) {
 	base, err := os.MkdirTemp("", "txpg-")
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +129,7 @@ func TestServerFollowsItsParent(t *testing.T) {
 	}
 	dir := filepath.Join(base, "d")
 	cmd := exec.Command(os.Args[0], "-test.run=^TestServerFollowsItsParent$")
-	cmd.Env = append(os.Environ(), "DBTEST_CHILD_DIR="+dir)
+	cmd.Env = append(os.Environ(), "DBTEST_CHILD_DIR="+dir, "DBTEST_CHILD_SERVER="+server)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +137,7 @@ func TestServerFollowsItsParent(t *testing.T) {
 	defer cancel()
 	var pid int
 	err = poll(ctx, "the child's server", func() (bool, error) {
-		b, _ := os.ReadFile(dir + "/pid")
+		b, _ := os.ReadFile(dir + "/followed")
 		if !strings.HasSuffix(string(b), "\n") {
 			return false, nil
 		}

@@ -28,28 +28,44 @@ func TestTemplateIsMadeOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var g errgroup.Group
-	for range 2 {
-		g.Go(func() error {
-			path, err := template(t.Context(), binDir, a)
-			if err == nil {
-				_, err = os.Stat(filepath.Join(path, "global", "pg_control"))
-			}
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
+	root, flavor, err := findMySQL(MySQLOptions{Flavor: "mariadb"})
+	if err != nil {
 		t.Fatal(err)
 	}
-	left, err := os.ReadDir(dir)
-	if err != nil || len(left) != 1 {
-		t.Errorf("%v, left: %v", err, left)
-	}
-	// A folder that others may write to is not taken for ours.
-	if err := os.Chmod(filepath.Join(dir, left[0].Name()), 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := template(t.Context(), binDir, a); err == nil {
-		t.Error("took a folder anybody can write to")
+	for _, c := range []struct {
+		name, whole string
+		template    func() (string, error)
+	}{
+		{"postgres", "global/pg_control", func() (string, error) { return template(t.Context(), binDir, a) }},
+		{"mariadb", "mysql/global_priv.MAD", func() (string, error) { return mysqlTemplate(t.Context(), flavor, root, nil) }},
+	} {
+		var g errgroup.Group
+		for range 2 {
+			g.Go(func() error {
+				path, err := c.template()
+				if err == nil {
+					_, err = os.Stat(filepath.Join(path, c.whole))
+				}
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		left, err := os.ReadDir(dir)
+		if err != nil || len(left) != 1 {
+			t.Fatalf("%s: %v, left: %v", c.name, err, left)
+		}
+		// A folder that others may write to is not taken for ours.
+		path := filepath.Join(dir, left[0].Name())
+		if err := os.Chmod(path, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.template(); err == nil {
+			t.Errorf("%s: took a folder anybody can write to", c.name)
+		}
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
