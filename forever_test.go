@@ -21,10 +21,18 @@ import (
 
 var update = flag.Bool("update", false, "write the expected rows of the kept archives anew")
 
-// TestForever reads an archive that an earlier build wrote and that is kept for
-// ever: it is whole, its history reads as it did, and it restores to the rows it did.
+// TestForever reads the archives that a build of each version of the format wrote and
+// that are kept for ever: they are whole, their history reads as it did, and they restore
+// to the rows they did.
 func TestForever(t *testing.T) {
-	const kept = "testdata/archives/v1"
+	pg := dbtest.PG(t)
+	for _, version := range []string{"v1", "v2"} {
+		t.Run(version, func(t *testing.T) { testForever(t, pg, version) })
+	}
+}
+
+func testForever(t *testing.T, pg *dbtest.Postgres, version string) {
+	kept := "testdata/archives/" + version
 	ctx := t.Context()
 	store, err := dir.Open(kept)
 	if err != nil {
@@ -55,7 +63,6 @@ func TestForever(t *testing.T) {
 		}
 	}
 
-	pg := dbtest.PG(t)
 	var rows bytes.Buffer
 	for i, goal := range []restore.Goal{
 		{Kind: restore.AtMark, Text: "before-migration"},
@@ -64,7 +71,7 @@ func TestForever(t *testing.T) {
 		{},
 	} {
 		fmt.Fprintf(&rows, "%s\n", goal)
-		restoreTo(t, pg, a, goal, fmt.Sprint("point", i), &rows)
+		restoreTo(t, pg, a, goal, fmt.Sprint(version, "_point", i), &rows)
 	}
 	if *update {
 		if err := os.WriteFile(kept+".rows.txt", rows.Bytes(), 0o644); err != nil {
