@@ -1,0 +1,162 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"txreel/sources"
+	"txreel/sources/mysql/gtid"
+)
+
+func (d *doctor) checkGTID(ctx context.Context) error {
+	if d.mariadb {
+		d.checkStrict()
+		return nil
+	}
+	const check = "gtid_mode"
+	mode, enforce := d.vars[check], d.vars["enforce_gtid_consistency"]
+	if mode == "ON" && enforce == "ON" {
+		d.add(check, sources.SeverityOK, "", "every transaction has a GTID")
+		return d.checkTags(ctx)
+	}
+	fix := d.set.byService(check, "ON, and enforce_gtid_consistency = ON", "; step by step if it asks for that")
+	if d.set.host == selfHosted {
+		var sql []string
+		for _, s := range gtidSteps(mode, enforce) {
+			if s.SQL != "" {
+				sql = append(sql, s.SQL+";")
+			}
+		}
+		fix = strings.Join(sql, " ") + " -- one after the other and on every replica too; `txreel setup` says what to wait for in between"
+	}
+	d.add(check, sources.SeverityProblem, fix, "gtid_mode is %s and enforce_gtid_consistency is %s: without GTIDs on every transaction nothing proves that the record has no holes", mode, enforce)
+	return nil
+}
+
+// gtidSteps are the statements that switch GTIDs on while the server runs (Reference Manual, Enabling GTID Transactions
+// Online), from the state it is in. Those without SQL are waits.
+func gtidSteps(mode, enforce string) []sources.Statement {
+	var steps []sources.Statement
+	if enforce != "ON" {
+		if enforce != "WARN" {
+			steps = append(steps, sources.Statement{SQL: "SET PERSIST enforce_gtid_consistency = WARN",
+				Why: "Do each of these steps on every server of the replication, replicas first, before the next. First let statements that GTIDs forbid be logged as warnings."})
+		}
+		steps = append(steps,
+			sources.Statement{Why: "Wait for a day of ordinary work and look into the error log: each warning about GTID consistency is a statement that will fail from the next step on. Mend the application first."},
+			sources.Statement{SQL: "SET PERSIST enforce_gtid_consistency = ON", Why: "From here on such statements fail."})
+	}
+	for _, next := range []struct{ mode, why string }{
+		{"OFF_PERMISSIVE", "New transactions still have no GTID, and replicas take both kinds. Every server must be here before the next step."},
+		{"ON_PERMISSIVE", "New transactions have a GTID. Every server must be here before the next step."},
+	} {
+		if mode == "ON" || mode == next.mode || mode == "ON_PERMISSIVE" {
+			continue
+		}
+		steps = append(steps, sources.Statement{SQL: "SET PERSIST gtid_mode = " + next.mode, Why: next.why})
+	}
+	if mode != "ON" {
+		steps = append(steps,
+			sources.Statement{Why: "Wait until SHOW STATUS LIKE 'Ongoing_anonymous_transaction_count' is 0 on every server, and until every replica has applied what was logged up to then."},
+			sources.Statement{SQL: "SET PERSIST gtid_mode = ON", Why: "Every transaction has a GTID. Capture can begin."})
+	}
+	return steps
+}
+
+// checkStrict wants MariaDB to keep the order of sequence numbers, on which the proof of completeness rests.
+func (d *doctor) checkStrict() {
+	const name = "gtid_strict_mode"
+	if !d.on(name) {
+		d.add(name, sources.SeverityWarning, d.set.dynamic(name, "ON"), "gtid_strict_mode is OFF: a sequence number can be used twice after a failover. Capture then stops at a gap, because it cannot tell the two transactions apart")
+	} else {
+		d.add(name, sources.SeverityOK, "", "sequence numbers of GTIDs only grow")
+	}
+	if held, err := gtid.Parse(gtid.MariaDB, d.vars["gtid_binlog_pos"]); err == nil && len(held.Domains()) > 1 {
+		d.add("gtid_domain_id", sources.SeverityNote, "", "the binlog has %d domains (%s): each has its own order, and a restore to a GTID means that of the binlog", len(held.Domains()), held)
+	}
+}
+
+// checkTags says where GTIDs have tags, which older servers do not know.
+func (d *doctor) checkTags(ctx context.Context) error {
+	row, err := d.conn.QueryRow(ctx, "SELECT @@GLOBAL.gtid_executed")
+	if err != nil {
+		return err
+	}
+	for part := range strings.SplitSeq(row[0].String(), ":") {
+		if c := strings.TrimSpace(part); c != "" && !strings.ContainsAny(c, "-,") && (c[0] == '_' || c[0] >= 'a' && c[0] <= 'z' && len(c) <= 32) {
+			d.add("tagged GTIDs", sources.SeverityNote, "", "the server has transactions with tagged GTIDs (%s): a restore needs MySQL 8.3 or newer", c)
+			return nil
+		}
+	}
+	return nil
+}
+
+// checkRetention compares how long the binlog is kept with how long capture may be away.
+func (d *doctor) checkRetention(ctx context.Context) error {
+	const check = "binlog retention"
+	keep, variable, err := d.retention(ctx)
+	if err != nil {
+		return err
+	}
+	want := int64(d.opts.MinRetention / time.Second)
+	fix := d.set.expiry(want, variable)
+	switch {
+	case keep == 0 && d.set.host == selfHosted:
+		d.add(check, sources.SeverityNote, d.set.expiry(7*86400, variable), "binlog files are never removed: capture cannot be outrun, but the server's disk fills unless somebody else removes them")
+	case keep == 0 && d.set.host == onRDS:
+		d.add(check, sources.SeverityProblem, fix, "RDS removes binlog files as soon as it does not need them itself: a short stop of capture is a gap")
+	case keep == 0:
+		d.add(check, sources.SeverityWarning, fix, "nothing says how long binlog files are kept")
+	case keep < want:
+		d.add(check, sources.SeverityWarning, fix, "binlog files are kept for %s: a capture that is away for longer loses the continuity of the record, and a new epoch begins", daysAndHours(keep))
+	default:
+		d.add(check, sources.SeverityOK, "", "binlog files are kept for %s: capture may be away that long", daysAndHours(keep))
+	}
+	return nil
+}
+
+// retention is for how many seconds binlog files are kept, 0 for no limit, and the variable that says so.
+func (d *doctor) retention(ctx context.Context) (seconds int64, variable string, err error) {
+	if d.set.host == onRDS || d.set.host == onAurora {
+		row, err := d.conn.QueryRow(ctx, "SELECT value FROM mysql.rds_configuration WHERE name = 'binlog retention hours'")
+		if err != nil || row[0].Null() {
+			return 0, "", err
+		}
+		hours, err := row[0].Int()
+		return hours * 3600, "", err
+	}
+	variable, seconds = retentionOf(d.vars)
+	return seconds, variable, nil
+}
+
+// retentionOf reads the variables that bound the age of binlog files.
+func retentionOf(vars map[string]string) (variable string, seconds int64) {
+	d := doctor{vars: vars}
+	if n, ok := d.number("binlog_expire_logs_seconds"); ok && (n > 0 || vars["expire_logs_days"] == "") {
+		if v, has := vars["binlog_expire_logs_auto_purge"]; has && !switchedOn(v) {
+			n = 0
+		}
+		return "binlog_expire_logs_seconds", n
+	} else if ok {
+		variable = "binlog_expire_logs_seconds"
+	}
+	if days, ok := d.number("expire_logs_days"); ok {
+		if variable == "" {
+			variable = "expire_logs_days"
+		}
+		return variable, days * 86400
+	}
+	return variable, 0
+}
+
+func daysAndHours(seconds int64) string {
+	switch {
+	case seconds >= 2*86400:
+		return fmt.Sprintf("%d days", seconds/86400)
+	case seconds >= 2*3600:
+		return fmt.Sprintf("%d hours", seconds/3600)
+	}
+	return fmt.Sprintf("%d seconds", seconds)
+}
