@@ -41,7 +41,7 @@ func (c *exportCmd) Run(a *app) (err error) {
 		return err
 	}
 	defer release()
-	decoder, err := newDecoder(a.ctx, ar, c.Epoch)
+	decoder, err := newDecoder(a.ctx, ar, c.Epoch, r)
 	if err != nil {
 		return err
 	}
@@ -80,13 +80,27 @@ func (c *exportCmd) Run(a *app) (err error) {
 	return nil
 }
 
-// newDecoder returns what decodes the messages of an epoch; zero is the last one.
-func newDecoder(ctx context.Context, ar *archive.Archive, epoch uint64) (audit.Decoder, error) {
+// newDecoder returns what decodes the messages of a range of an epoch; zero is the
+// archive's only one.
+func newDecoder(ctx context.Context, ar *archive.Archive, epoch uint64, r parsedRange) (audit.Decoder, error) {
 	switch ar.Identity.Engine {
 	case enginePostgres:
 		return &pgoutput.Decoder{}, nil
 	case engineMySQL, engineMariaDB:
-		return newMySQLDecoder(ctx, ar, epoch)
+		if epoch == 0 {
+			epoch = 1 // more than one, and Export asks which
+		}
+		from := max(r.from, 1)
+		if r.since > 0 {
+			first, ok, err := ar.FirstAfter(ctx, epoch, r.since-1)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				from = max(from, first.Seq)
+			}
+		}
+		return newMySQLDecoder(ctx, ar, epoch, from)
 	}
 	return nil, fmt.Errorf("the archive records %s, which this build cannot decode", ar.Identity.Engine)
 }

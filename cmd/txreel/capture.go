@@ -244,7 +244,7 @@ func (r *recording) epoch(ctx context.Context, a *archive.Archive, id incarnatio
 
 // stream captures into one epoch.
 func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archive.Epoch, w *archive.Writer) error {
-	src, err := r.database.open(ctx, epoch, w.Tail(), r.worked)
+	src, err := r.database.open(ctx, a, epoch, w.Tail(), r.worked)
 	if err != nil {
 		return err
 	}

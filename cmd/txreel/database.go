@@ -21,7 +21,7 @@ type database interface {
 	fresh(ctx context.Context) error
 	// open streams what is behind the tail of an epoch. again says that a stream of this
 	// process was open before, which the source may not know to have ended.
-	open(ctx context.Context, epoch archive.Epoch, tail archive.Tail, again bool) (stream, error)
+	open(ctx context.Context, a *archive.Archive, epoch archive.Epoch, tail archive.Tail, again bool) (stream, error)
 	// continues refuses an epoch that was recorded by other means, of which the source
 	// cannot say whether it has a gap.
 	continues(epoch archive.Epoch) error

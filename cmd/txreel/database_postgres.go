@@ -82,7 +82,7 @@ func (d *postgresDatabase) connected(ctx context.Context, do func(*pgx.Conn) err
 // than a server takes to notice that a connection is dead.
 const reconnectWait = 90 * time.Second
 
-func (d *postgresDatabase) open(ctx context.Context, epoch archive.Epoch, tail archive.Tail, again bool) (stream, error) {
+func (d *postgresDatabase) open(ctx context.Context, _ *archive.Archive, epoch archive.Epoch, tail archive.Tail, again bool) (stream, error) {
 	id, err := d.identify(ctx)
 	if err == nil {
 		err = sameTimeline(epoch, id.terms["timeline"])

@@ -20,7 +20,7 @@ import (
 
 type demoCmd struct {
 	Seconds int    `default:"8" help:"How long the application writes before and after the accident, together."`
-	Engine  string `enum:"all,postgres,mysql,mariadb" default:"postgres" help:"all (PostgreSQL, then MySQL), postgres, mysql or mariadb."`
+	Engine  string `enum:"all,postgres,mysql,mariadb" default:"all" help:"all (PostgreSQL, then MySQL), postgres, mysql or mariadb."`
 }
 
 // shop is the application's database in the demonstration: a live server of one engine,

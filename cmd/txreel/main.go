@@ -24,10 +24,11 @@ type cli struct {
 	Doctor  doctorCmd  `cmd:"" help:"Check a source and say what stands in the way, with the statement that mends it."`
 	Capture captureCmd `cmd:"" help:"Record a database, until stopped."`
 	Base    baseCmd    `cmd:"" help:"Take a base snapshot now; a capture must be running."`
-	Status  statusCmd  `cmd:"" help:"Show what an archive holds, up to when, and what the slot holds back."`
+	Status  statusCmd  `cmd:"" help:"Show what an archive holds, up to when, and how long the source keeps what it lacks."`
 	Log     logCmd     `cmd:"" help:"List transactions."`
 	Restore restoreCmd `cmd:"" help:"Rebuild the database as it stood at a point of the record."`
 	Audit   auditCmd   `cmd:"" help:"Export the history of changes."`
+	Binlog  binlogCmd  `cmd:"" help:"Write transactions of MySQL or MariaDB as binlog files, which the vendor's own tools read."`
 	Verify  verifyCmd  `cmd:"" help:"Check that an archive is complete and unaltered."`
 	Mark    markCmd    `cmd:"" help:"Put a named point into the record of a live database."`
 	Demo    demoCmd    `cmd:"" help:"Show the whole path on throw-away servers."`
@@ -44,12 +45,12 @@ type app struct {
 	stopped func() os.Signal
 }
 
-const description = `txreel records every committed transaction of a PostgreSQL database in object storage
-and rebuilds the database as it stood after any of them.
+const description = `txreel records every committed transaction of a PostgreSQL, MySQL or MariaDB database
+in object storage and rebuilds the database as it stood after any of them.
 
 Every flag can be given as an environment variable: --flush-age is TXREEL_FLUSH_AGE.
-Passwords come from PGPASSWORD or a password file (PGPASSFILE), credentials of the
-store from the usual AWS_… variables or files.
+Passwords come from PGPASSWORD or a password file (PGPASSFILE), or from MYSQL_PWD,
+credentials of the store from the usual AWS_… variables or files.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 gap in the record, 4 archive corrupt,
 5 another writer, 6 point not in the archive, 7 source or store unreachable,

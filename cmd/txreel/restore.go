@@ -88,7 +88,8 @@ func (c *restoreCmd) restorer(engine string) (restore.Dialect, func(ctx context.
 			return pgtarget.Open(ctx, c.Target, pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, TempDir: c.SpillDir})
 		}, nil
 	case engineMySQL, engineMariaDB:
-		return c.mysqlRestorer(engine)
+		dialect, open := c.mysqlRestorer(engine)
+		return dialect, open, nil
 	}
 	return nil, nil, fmt.Errorf("the archive records %s, which this build cannot restore", engine)
 }

@@ -34,9 +34,12 @@ func FinishBase(ctx context.Context, a *archive.Archive, base *archive.Base, wai
 	}
 	f := finish{archive: a, epoch: base.Epoch, flavor: flavor, at: moment{place: place{e.File, e.Offset}}}
 	var defined, read *gtid.Set
-	for text, set := range map[string]**gtid.Set{string(base.Position): &f.at.set, e.DefinedUntil: &defined, e.ReadUntil: &read} {
+	for _, s := range []struct {
+		text string
+		set  **gtid.Set
+	}{{string(base.Position), &f.at.set}, {e.DefinedUntil, &defined}, {e.ReadUntil, &read}} {
 		var err error
-		if *set, err = gtid.Parse(flavor, text); err != nil {
+		if *s.set, err = gtid.Parse(flavor, s.text); err != nil {
 			return fmt.Errorf("the base's manifest: %w", err)
 		}
 	}
