@@ -3,9 +3,11 @@ package rowlog
 import (
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -19,7 +21,7 @@ type sample struct {
 }
 
 func numbers() []sample {
-	var out []sample
+	out := []sample{{"year", []string{"0", "1901", "2155", "2024"}, nil}} // first: MariaDB counts it among the signs
 	for _, n := range []struct {
 		name string
 		bits int
@@ -88,7 +90,6 @@ func numbers() []sample {
 		sample{"bit(1)", []string{"b'0'", "b'1'"}, nil},
 		sample{"bit(9)", []string{"b'0'", "b'111111111'", "b'100000000'"}, nil},
 		sample{"bit(64)", []string{"b'0'", "b'" + strings.Repeat("1", 64) + "'", "b'1" + strings.Repeat("0", 63) + "'"}, nil},
-		sample{"year", []string{"0", "1901", "2155", "2024"}, nil},
 	)
 }
 
@@ -179,7 +180,8 @@ func texts(mysql bool) []sample {
 		sets["gb18030"] = "中國😀"
 	}
 	var out []sample
-	for set, text := range sets {
+	for _, set := range slices.Sorted(maps.Keys(sets)) {
+		text := sets[set]
 		values := []string{quote(text), "''", quote(text + text), "'a'", "'trailing  '", `'it''s "\\" \n'`}
 		if set == "swe7" {
 			values[5] = "'x'"
@@ -217,6 +219,9 @@ func spatials(mysql bool) []sample {
 		{"multilinestring", []string{"ST_GeomFromText('MULTILINESTRING((0 0,1 1),(2 2,3 3))')"}, nil},
 		{"multipolygon", []string{"ST_GeomFromText('MULTIPOLYGON(((0 0,3 0,3 3,0 3,0 0)))')"}, nil},
 		{"geometrycollection", []string{"ST_GeomFromText('GEOMETRYCOLLECTION(POINT(1 1),LINESTRING(0 0,1 1))')"}, nil},
+		// MariaDB counts geometries among the character sets.
+		{"varchar(9) CHARACTER SET latin1", []string{"'é'"}, nil},
+		{"varchar(9) CHARACTER SET cp1251", []string{"'ж'"}, nil},
 	}
 	if mysql {
 		out = append(out,

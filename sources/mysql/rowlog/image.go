@@ -70,7 +70,7 @@ func (d *Decoder) row(ev *change.Event) (bool, error) {
 	if len(r.rest) == 0 {
 		return false, nil
 	}
-	d.text = d.text[:0]
+	d.text, d.columns.buf = d.text[:0], d.columns.buf[:0]
 	ev.Op, ev.Relation = r.Op, r.table.rel
 	start := len(r.rest)
 	if r.Before != nil {
@@ -160,6 +160,9 @@ func (d *Decoder) image(row []change.Value, holds []byte, n int, partial []byte)
 				v.State = change.Null
 			} else {
 				raw, rest, ok := c.take(b)
+				if !ok && c.kind == kindUnknown {
+					return row, fmt.Errorf("%w: this build cannot decode column %d of %s, of %s", errRow, i+1, r.table.rel, c.name())
+				}
 				if !ok {
 					return row, fmt.Errorf("%w: of %s, cut within column %d of type %s", errRow, r.table.rel, i+1, c.name())
 				}

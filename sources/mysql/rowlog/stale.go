@@ -42,8 +42,13 @@ func (d *Decoder) forget(database, text []byte) {
 		}
 	}
 	d.blind = len(d.stale) > maxStale
-	if d.blind || len(d.stale) != before {
-		clear(d.known) // what the schema said of a table is in there
+	if !d.blind && len(d.stale) == before {
+		return
+	}
+	for key, t := range d.known {
+		if t.declared && (d.blind || d.stale[strings.ToLower(t.rel.Schema)]) {
+			delete(d.known, key)
+		}
 	}
 }
 

@@ -16,6 +16,8 @@ type table struct {
 	rel     *change.Relation
 	columns []column
 	json    int // columns of binary JSON: partial updates count them
+
+	declared bool // the schema had a part in it
 }
 
 // The bounds of what is kept of earlier messages: beyond them all is forgotten, which
@@ -155,7 +157,7 @@ func (d *Decoder) declare(t *table, meta *binlog.Metadata) {
 			return
 		}
 	}
-	t.columns = columns
+	t.columns, t.declared = columns, true
 	for i := range declared {
 		t.rel.Columns[i].Name = declared[i].Name
 		if !meta.HasNames {
