@@ -44,7 +44,7 @@ func testMetadata(t *testing.T, server *dbtest.MySQL) {
 					t.Errorf("column %d is described as %+v although nothing says so", i+1, c)
 				}
 			}
-			if got := m.rel.Columns[1].Type; got != "tinyint (signed or unsigned)" && level == "NO_LOG" || got != "tinyint" && level == "MINIMAL" {
+			if got := m.rel.Columns[2].Type; got != "tinyint (signed or unsigned)" && level == "NO_LOG" || got != "tinyint" && level == "MINIMAL" {
 				t.Errorf("a TINYINT is described as %q", got)
 			}
 

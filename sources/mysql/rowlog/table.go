@@ -86,20 +86,17 @@ func (d *Decoder) newTable(e *binlog.Event) *table {
 	return t
 }
 
-// metadata reads what binlog_row_metadata adds. MariaDB counts GEOMETRY among the columns
-// that have a character set, and YEAR among the numbers that have a sign.
+// metadata reads what binlog_row_metadata adds. Both servers count YEAR among the numbers
+// that have a sign, and MariaDB GEOMETRY among the columns that have a character set.
 func (d *Decoder) metadata(e *binlog.Event) (*binlog.Metadata, error) {
-	if d.format.Flavor != gtid.MariaDB {
-		return d.mapped.ParseMetadata(e)
-	}
 	counted := d.mapped
 	counted.Columns = slices.Clone(counted.Columns)
 	for i := range counted.Columns {
-		switch counted.Columns[i].Type {
-		case binlog.ColumnGeometry:
-			counted.Columns[i].Type = binlog.ColumnBlob
-		case binlog.ColumnYear:
-			counted.Columns[i].Type = binlog.ColumnTiny
+		switch c := &counted.Columns[i]; {
+		case c.Type == binlog.ColumnYear:
+			c.Type = binlog.ColumnTiny
+		case c.Type == binlog.ColumnGeometry && d.format.Flavor == gtid.MariaDB:
+			c.Type = binlog.ColumnBlob
 		}
 	}
 	return counted.ParseMetadata(e)
