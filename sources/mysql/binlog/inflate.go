@@ -2,8 +2,10 @@ package binlog
 
 import (
 	"bytes"
-	"compress/zlib"
+	"compress/flate"
+	"encoding/binary"
 	"fmt"
+	"hash/adler32"
 	"io"
 )
 
@@ -24,14 +26,22 @@ func (i *Inflater) Append(b, compressed []byte, limit uint64) ([]byte, error) {
 	if size > limit {
 		return b, fmt.Errorf("%w: %d compressed bytes claim to hold %d, the limit is %d", ErrMalformed, len(compressed), size, limit)
 	}
+	start := len(b)
 	for size > 0 { // not at once: a few bytes can claim to be many
-		n := min(size, 1<<20)
-		have := len(b)
-		b = append(b, make([]byte, n)...)
+		have, n := len(b), int(min(size, 1<<20))
+		b = grown(b, n)
 		if _, err := io.ReadFull(i.z, b[have:]); err != nil {
-			return b[:have], fmt.Errorf("%w: decompress: %w", ErrMalformed, err)
+			return b[:start], fmt.Errorf("%w: decompress: %w", ErrMalformed, err)
 		}
-		size -= n
+		size -= uint64(n)
+	}
+	var rest [1]byte
+	var sum [4]byte
+	if n, err := i.z.Read(rest[:]); n > 0 || err != io.EOF {
+		return b[:start], fmt.Errorf("%w: decompress: more bytes than announced", ErrMalformed)
+	}
+	if _, err := io.ReadFull(&i.src, sum[:]); err != nil || binary.BigEndian.Uint32(sum[:]) != adler32.Checksum(b[start:]) {
+		return b[:start], fmt.Errorf("%w: decompress: the checksum is wrong", ErrMalformed)
 	}
 	return b, nil
 }
@@ -52,28 +62,31 @@ func (i *Inflater) Text(q *Query, limit uint64) ([]byte, error) {
 
 // open begins to read compressed bytes, and returns how many there will be. The first byte
 // tells the algorithm, of which there is one, and how many bytes the size has, which
-// is stored most significant byte first.
+// is stored most significant byte first. What follows is a zlib stream (RFC 1950): two bytes
+// of head, the compressed bytes, a checksum.
 func (i *Inflater) open(compressed []byte) (uint64, error) {
 	if len(compressed) == 0 || compressed[0]&0x80 == 0 || compressed[0]>>4&7 != 0 {
 		return 0, fmt.Errorf("%w: compressed with an algorithm other than zlib", ErrMalformed)
 	}
 	n := int(compressed[0] & 7)
-	if n < 1 || n > 4 || len(compressed) < 1+n {
+	if n < 1 || n > 4 || len(compressed) < 1+n+2 {
 		return 0, fmt.Errorf("%w: compressed bytes without a size", ErrMalformed)
 	}
 	var size uint64
 	for _, c := range compressed[1 : 1+n] {
 		size = size<<8 | uint64(c)
 	}
-	i.src.Reset(compressed[1+n:])
-	var err error
-	if resetter, ok := i.z.(zlib.Resetter); ok {
-		err = resetter.Reset(&i.src, nil)
-	} else {
-		i.z, err = zlib.NewReader(&i.src)
+	head := compressed[1+n:]
+	const deflate, dictionary = 8, 0x20
+	if head[0]&0x0f != deflate || head[1]&dictionary != 0 || binary.BigEndian.Uint16(head)%31 != 0 {
+		return 0, fmt.Errorf("%w: compressed bytes that are not zlib's", ErrMalformed)
 	}
-	if err != nil {
-		i.z = nil
+	i.src.Reset(head[2:])
+	if i.z == nil {
+		i.z = flate.NewReader(&i.src)
+		return size, nil
+	}
+	if err := i.z.(flate.Resetter).Reset(&i.src, nil); err != nil {
 		return 0, fmt.Errorf("%w: decompress: %w", ErrMalformed, err)
 	}
 	return size, nil
