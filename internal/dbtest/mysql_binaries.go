@@ -81,9 +81,19 @@ func baseArgs(flavor, root string) []string {
 		args = append(args, "--user=root")
 	}
 	if flavor == "mariadb" {
-		args = append(args, "--lc-messages-dir="+filepath.Join(basedir, "share", "mysql"))
+		args = append(args, "--lc-messages-dir="+mariadbShare(root))
 	}
 	return append(args, "--basedir="+basedir)
+}
+
+// mariadbShare is the folder of a MariaDB's scripts and messages, which its packagers put where they like.
+func mariadbShare(root string) string {
+	for _, dir := range []string{"usr/share/mysql", "usr/share/mariadb", "share/mysql", "share/mariadb"} {
+		if dir = filepath.Join(root, dir); isDir(filepath.Join(dir, "english")) {
+			return dir
+		}
+	}
+	return filepath.Join(root, "share")
 }
 
 func isDir(path string) bool {

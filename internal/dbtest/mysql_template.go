@@ -110,10 +110,7 @@ func initialise(ctx context.Context, flavor, root, dir string, more []string) (*
 
 // bootstrapScript is the SQL that fills the system database of a MariaDB, one statement a line.
 func bootstrapScript(root string) ([]byte, error) {
-	share := filepath.Join(root, "usr", "share", "mysql")
-	if !isDir(share) {
-		share = filepath.Join(root, "share")
-	}
+	share := mariadbShare(root)
 	var script bytes.Buffer
 	script.WriteString("create database mysql;\nuse mysql;\nSET @auth_root_socket=NULL;\nSET @skip_auth_anonymous=1;\n")
 	for _, name := range []string{"system_tables", "performance_tables", "system_tables_data", "gis", "sys_schema"} {
