@@ -280,9 +280,15 @@ func (l *loader) checkLoaded(ctx context.Context) error {
 // loadChunk loads one chunk, and notes it in the same transaction.
 func (l *loader) loadChunk(ctx context.Context, session *conn, t *loadTable, c *archive.BaseObject) (err error) {
 	key := l.base.Key(c.Name)
+	note := fmt.Sprintf("INSERT INTO txreel_restore.chunks VALUES (%s, %d)", literal(c.Name), c.Rows)
 	// The note comes first: should a killed restore's session still be loading the chunk,
-	// this waits for it and then fails.
-	for _, sql := range []string{"START TRANSACTION", fmt.Sprintf("INSERT INTO txreel_restore.chunks VALUES (%s, %d)", literal(c.Name), c.Rows)} {
+	// this waits for it and then fails. A table without transactions is noted behind its
+	// rows, and emptied when a note is missing.
+	before, after := []string{"START TRANSACTION", note}, []string{"COMMIT"}
+	if !t.Transactional {
+		before, after = nil, []string{note}
+	}
+	for _, sql := range before {
 		if err := session.exec(ctx, sql); err != nil {
 			return fmt.Errorf("note chunk %s: %w", key, err)
 		}
@@ -315,8 +321,10 @@ func (l *loader) loadChunk(ctx context.Context, session *conn, t *loadTable, c *
 	if answer.affected != uint64(c.Rows) {
 		return fmt.Errorf("%s: %d rows went into %s, the manifest says %d: the target may hold rows of its own, or reads a value in another way than the source wrote it", key, answer.affected, t.quoted(), c.Rows)
 	}
-	if err := session.exec(ctx, "COMMIT"); err != nil {
-		return fmt.Errorf("load %s into %s: %w", key, t.quoted(), err)
+	for _, sql := range after {
+		if err := session.exec(ctx, sql); err != nil {
+			return fmt.Errorf("load %s into %s: %w", key, t.quoted(), err)
+		}
 	}
 	return nil
 }

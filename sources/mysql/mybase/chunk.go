@@ -54,7 +54,8 @@ func (c *Column) Expression() string {
 		return "CAST(" + name + " AS DOUBLE)"
 	case FormDouble:
 		// The server prints a double in at most 22 characters, and cuts digits to stay in them.
-		return "IF(LENGTH(CAST(" + name + " AS DOUBLE)) < 22, CAST(" + name + " AS DOUBLE), CONCAT('x', HEX(SUBSTRING(ST_AsWKB(POINT(" + name + ", 0)), 6, 8))))"
+		// Between these bounds all 17 have room.
+		return "IF(" + name + " = 0 OR ABS(" + name + ") BETWEEN 1e-3 AND 1e15, CAST(" + name + " AS DOUBLE), CONCAT('x', HEX(SUBSTRING(ST_AsWKB(POINT(" + name + ", 0)), 6, 8))))"
 	}
 	return name
 }
@@ -69,7 +70,7 @@ func (c *Column) Assignment(variable string) string {
 	case FormNumber:
 		return name + " = CAST(" + variable + " AS UNSIGNED)"
 	case FormDouble:
-		return name + " = IF(" + variable + " LIKE 'x%', ST_X(ST_GeomFromWKB(UNHEX(CONCAT('0101000000', SUBSTRING(" + variable + ", 2), '0000000000000000')))), " + variable + " + 0e0)"
+		return name + " = IF(" + variable + " LIKE 'x%', ST_X(ST_GeomFromWKB(UNHEX(CONCAT('0101000000', SUBSTRING(" + variable + ", 2), '0000000000000000')))), " + variable + " * 1e0)"
 	}
 	return ""
 }

@@ -1,0 +1,11 @@
+SET NAMES utf8mb4;
+USE c;
+CREATE TABLE docs (id INT PRIMARY KEY, j JSON, k JSON, a JSON);
+INSERT INTO docs VALUES (1, '{"a": 1.5, "b": "\\u00e9\\n\\t\\\\", "c": [1e300, -0, 18446744073709551615, -9223372036854775808, 1.0, null, true]}', '"top"', '{"n": [1, 2]}'), (2, 'null', NULL, NULL), (3, '[]', '{}', NULL), (4, JSON_ARRAY(REPEAT('x\\', 70000)), '1.25', NULL);
+SET SESSION sql_generate_invisible_primary_key = ON; CREATE TABLE gipk (a INT); INSERT INTO gipk VALUES (3), (1), (2); SET SESSION sql_generate_invisible_primary_key = OFF;
+CREATE TABLE vec (id INT PRIMARY KEY, v VECTOR(3)); INSERT INTO vec VALUES (1, TO_VECTOR('[1, 2.5, -3e10]')), (2, NULL);
+CREATE TABLE world (id INT PRIMARY KEY, p POINT NOT NULL SRID 4326, SPATIAL KEY (p)); INSERT INTO world VALUES (1, ST_GeomFromText('POINT(52.5 13.4)', 4326));
+CREATE TABLE indexed (id INT PRIMARY KEY, v VARCHAR(20), KEY hidden (v) INVISIBLE, KEY fn ((UPPER(v)), (id + 1)), CONSTRAINT soft CHECK (id < 2) NOT ENFORCED); INSERT INTO indexed VALUES (1, 'a'), (5, 'b');
+CREATE TABLE instant (a INT PRIMARY KEY); INSERT INTO instant VALUES (1); ALTER TABLE instant ADD COLUMN b INT DEFAULT 5, ALGORITHM = INSTANT; INSERT INTO instant VALUES (2, 2);
+CREATE TABLE emoji (id INT PRIMARY KEY, v VARCHAR(9) DEFAULT 'é') COMMENT 'é'; INSERT INTO emoji (id) VALUES (1);
+CREATE USER u3 IDENTIFIED WITH caching_sha2_password BY 'x' PASSWORD HISTORY 3 FAILED_LOGIN_ATTEMPTS 2 PASSWORD_LOCK_TIME 1 COMMENT 'a comment'; SET DEFAULT ROLE ro2 TO 'us er'@'%'; GRANT BACKUP_ADMIN ON *.* TO u3; ALTER USER u2@localhost ACCOUNT LOCK;
