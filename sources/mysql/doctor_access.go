@@ -20,7 +20,7 @@ func (d *doctor) checkBasePrivileges(context.Context) error {
 		d.add(check, sources.SeverityNote, "", "user %s only captures: look with the user that takes bases, too", d.account)
 		return nil
 	}
-	needs := baseNeeds(d.mariadb, d.conn.Number)
+	needs := baseNeeds(d.mariadb)
 	if d.opts.AllowLock {
 		needs = append(needs, lockNeeds()...)
 	}
@@ -60,8 +60,12 @@ func (d *doctor) checkSessions(ctx context.Context) error {
 		d.add(check, sources.SeverityNote, "", "MariaDB does not show the settings of other sessions: after a change of binlog_format or binlog_row_image, connect the application anew")
 		return nil
 	}
-	if !d.on("performance_schema") || !d.grants.has("SELECT") {
-		d.add(check, sources.SeverityNote, "", "the settings of other sessions cannot be seen without performance_schema and SELECT on it")
+	switch {
+	case !d.on("performance_schema"):
+		d.add("performance_schema", sources.SeverityNote, d.set.static("performance_schema", "ON"), "performance_schema is OFF: the settings of other sessions cannot be seen")
+		return nil
+	case !d.grants.has("SELECT"):
+		d.add(check, sources.SeverityNote, "", "the settings of other sessions cannot be seen without SELECT on performance_schema")
 		return nil
 	}
 	r, err := d.conn.Query(ctx, `

@@ -4,8 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"github.com/dustin/go-humanize"
-
 	"txreel/sources"
 )
 
@@ -136,10 +134,6 @@ func (d *doctor) checkContents(context.Context) error {
 	if d.on("binlog_alter_two_phase") {
 		d.add("binlog_alter_two_phase", sources.SeverityNote, d.set.dynamic("binlog_alter_two_phase", "OFF"),
 			"binlog_alter_two_phase is ON: an ALTER TABLE is logged when it starts and when it ends; a restore to a point between them leaves it undone")
-	}
-	if size, ok := d.number("max_binlog_total_size"); ok && size > 0 {
-		d.add("max_binlog_total_size", sources.SeverityWarning, d.set.dynamic("max_binlog_total_size", "0"),
-			"the server removes binlog files beyond %s in all, however young they are: a burst of writes while capture is away can outrun it", humanize.IBytes(uint64(size)))
 	}
 	return nil
 }

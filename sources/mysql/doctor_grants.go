@@ -123,33 +123,26 @@ func captureNeeds(mariadb bool) []need {
 }
 
 // baseNeeds are what a base reads with, beyond captureNeeds. There is no privilege to see triggers and events but the
-// ones to make them.
-func baseNeeds(mariadb bool, number int) []need {
+// ones to make them. SELECT everywhere also shows the text of procedures and functions, and performance_schema.
+func baseNeeds(mariadb bool) []need {
 	n := []need{
 		{"SELECT", sources.SeverityProblem, "tables cannot be read, nor accounts and grants in the schema mysql"},
-		{"SHOW VIEW", sources.SeverityWarning, "views are left out"},
-		{"TRIGGER", sources.SeverityWarning, "triggers are left out"},
-		{"EVENT", sources.SeverityWarning, "events are left out"},
-		{"PROCESS", sources.SeverityWarning, "the purge lag a long base causes is not seen"},
+		{"SHOW VIEW", sources.SeverityProblem, "views would be missing"},
+		{"TRIGGER", sources.SeverityProblem, "triggers would be missing"},
+		{"EVENT", sources.SeverityProblem, "events would be missing"},
+		{"PROCESS", sources.SeverityNote, "nobody sees how many old rows the server keeps for a long base"},
 	}
-	if !mariadb {
-		return append(n,
-			need{"SHOW_ROUTINE", sources.SeverityWarning, "procedures and functions are left out"},
-			need{"BACKUP_ADMIN", sources.SeverityWarning, "DDL can run into a base, which then begins again, and its exact position is harder to find"},
-			need{"XA_RECOVER_ADMIN", sources.SeverityWarning, "prepared XA transactions are not seen, and one open across a base makes its replay fail"})
+	if mariadb {
+		return append(n, need{"SLAVE MONITOR", sources.SeverityNote, "the doctor cannot see whether the server is a replica"})
 	}
-	if number >= 110300 {
-		n = append(n, need{"SHOW CREATE ROUTINE", sources.SeverityWarning, "procedures and functions are left out"})
-	}
-	return append(n, need{"SLAVE MONITOR", sources.SeverityNote, "the doctor cannot see whether the server is a replica"})
+	return append(n,
+		need{"XA_RECOVER_ADMIN", sources.SeverityProblem, "prepared XA transactions are not seen, and one that is open across a base makes its replay fail"},
+		need{"BACKUP_ADMIN", sources.SeverityWarning, "a base on a busy server needs many more tries, or a lock, and ALTER TABLE can run into it"})
 }
 
 // lockNeeds are what a base uses that may lock for a moment, with --allow-lock.
 func lockNeeds() []need {
-	return []need{
-		{"RELOAD", sources.SeverityProblem, "FLUSH TABLES WITH READ LOCK is refused"},
-		{"LOCK TABLES", sources.SeverityProblem, "tables without transactions cannot be locked"},
-	}
+	return []need{{"RELOAD", sources.SeverityProblem, "FLUSH TABLES WITH READ LOCK is refused"}}
 }
 
 // missing picks those that g lacks.

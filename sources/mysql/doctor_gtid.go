@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"txreel/sources"
 	"txreel/sources/mysql/gtid"
 )
@@ -95,68 +97,57 @@ func (d *doctor) checkTags(ctx context.Context) error {
 
 // checkRetention compares how long the binlog is kept with how long capture may be away.
 func (d *doctor) checkRetention(ctx context.Context) error {
-	const check = "binlog retention"
-	keep, variable, err := d.retention(ctx)
-	if err != nil {
+	var h Health
+	if err := d.conn.readExpiry(ctx, &h); err != nil {
 		return err
 	}
-	want := int64(d.opts.MinRetention / time.Second)
-	fix := d.set.expiry(want, variable)
-	switch {
-	case keep == 0 && d.set.host == selfHosted:
-		d.add(check, sources.SeverityNote, d.set.expiry(7*86400, variable), "binlog files are never removed: capture cannot be outrun, but the server's disk fills unless somebody else removes them")
-	case keep == 0 && d.set.host == onRDS:
-		d.add(check, sources.SeverityProblem, fix, "RDS removes binlog files as soon as it does not need them itself: a short stop of capture is a gap")
-	case keep == 0:
-		d.add(check, sources.SeverityWarning, fix, "nothing says how long binlog files are kept")
-	case keep < want:
-		d.add(check, sources.SeverityWarning, fix, "binlog files are kept for %s: a capture that is away for longer loses the continuity of the record, and a new epoch begins", daysAndHours(keep))
-	default:
-		d.add(check, sources.SeverityOK, "", "binlog files are kept for %s: capture may be away that long", daysAndHours(keep))
-	}
+	d.judgeRetention(&h)
 	return nil
 }
 
-// retention is for how many seconds binlog files are kept, 0 for no limit, and the variable that says so.
-func (d *doctor) retention(ctx context.Context) (seconds int64, variable string, err error) {
-	if d.set.host == onRDS || d.set.host == onAurora {
-		row, err := d.conn.QueryRow(ctx, "SELECT value FROM mysql.rds_configuration WHERE name = 'binlog retention hours'")
-		if err != nil || row[0].Null() {
-			return 0, "", err
-		}
-		hours, err := row[0].Int()
-		return hours * 3600, "", err
-	}
-	variable, seconds = retentionOf(d.vars)
-	return seconds, variable, nil
-}
-
-// retentionOf reads the variables that bound the age of binlog files.
-func retentionOf(vars map[string]string) (variable string, seconds int64) {
-	d := doctor{vars: vars}
-	if n, ok := d.number("binlog_expire_logs_seconds"); ok && (n > 0 || vars["expire_logs_days"] == "") {
-		if v, has := vars["binlog_expire_logs_auto_purge"]; has && !switchedOn(v) {
-			n = 0
-		}
-		return "binlog_expire_logs_seconds", n
-	} else if ok {
-		variable = "binlog_expire_logs_seconds"
-	}
-	if days, ok := d.number("expire_logs_days"); ok {
-		if variable == "" {
-			variable = "expire_logs_days"
-		}
-		return variable, days * 86400
-	}
-	return variable, 0
-}
-
-func daysAndHours(seconds int64) string {
+func (d *doctor) judgeRetention(h *Health) {
+	const check = "binlog retention"
+	variable := expiryVariable(d.vars)
+	want := int64(d.opts.MinRetention / time.Second)
+	fix := d.set.expiry(want, variable)
 	switch {
-	case seconds >= 2*86400:
-		return fmt.Sprintf("%d days", seconds/86400)
-	case seconds >= 2*3600:
-		return fmt.Sprintf("%d hours", seconds/3600)
+	case h.AtOnce:
+		d.add(check, sources.SeverityProblem, fix, "the service removes binlog files as soon as it does not need them itself: a short stop of capture is a gap")
+	case h.ExpireAfter == 0 && d.set.host != selfHosted:
+		d.add(check, sources.SeverityWarning, fix, "nothing says for how long the service keeps binlog files")
+	case h.ExpireAfter == 0:
+		d.add(check, sources.SeverityNote, d.set.expiry(7*86400, variable), "binlog files are never removed by age: capture cannot be outrun, but the server's disk fills unless somebody else removes them")
+	case h.ExpireAfter < d.opts.MinRetention:
+		d.add(check, sources.SeverityWarning, fix, "binlog files are kept for %s: a capture that is away for longer loses the continuity of the record, and a new epoch begins", daysAndHours(h.ExpireAfter))
+	default:
+		d.add(check, sources.SeverityOK, "", "binlog files are kept for %s: capture may be away that long", daysAndHours(h.ExpireAfter))
 	}
-	return fmt.Sprintf("%d seconds", seconds)
+	if h.SizeLimit > 0 {
+		name := "max_binlog_total_size"
+		if _, has := d.vars[name]; !has {
+			name = "binlog_space_limit"
+		}
+		d.add(name, sources.SeverityWarning, d.set.dynamic(name, "0"), "the server removes binlog files beyond %s in all, however young they are: a burst of writes while capture is away can outrun it", humanize.IBytes(uint64(h.SizeLimit)))
+	}
+}
+
+// expiryVariable is the variable that bounds the age of binlog files on this server. MySQL 8.0 has two, and refuses to set
+// one while the other is in use.
+func expiryVariable(vars map[string]string) string {
+	const seconds, days = "binlog_expire_logs_seconds", "expire_logs_days"
+	s, has := vars[seconds]
+	if d := strings.TrimRight(vars[days], ".0"); !has || s == "0" && d != "" {
+		return days
+	}
+	return seconds
+}
+
+func daysAndHours(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	}
+	return fmt.Sprintf("%d seconds", d/time.Second)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"txreel/sources"
 )
@@ -108,22 +109,24 @@ func TestSettingsOnServices(t *testing.T) {
 	}
 }
 
-func TestRetentionOf(t *testing.T) {
+func TestExpiryVariable(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		vars     map[string]string
-		variable string
-		seconds  int64
+		seconds, days, want string
 	}{
-		{map[string]string{"binlog_expire_logs_seconds": "2592000", "binlog_expire_logs_auto_purge": "ON"}, "binlog_expire_logs_seconds", 2592000},
-		{map[string]string{"binlog_expire_logs_seconds": "2592000", "binlog_expire_logs_auto_purge": "OFF"}, "binlog_expire_logs_seconds", 0},
-		{map[string]string{"binlog_expire_logs_seconds": "0", "expire_logs_days": "0.000000"}, "binlog_expire_logs_seconds", 0},
-		{map[string]string{"binlog_expire_logs_seconds": "43200", "expire_logs_days": "0.500000"}, "binlog_expire_logs_seconds", 43200},
-		{map[string]string{"binlog_expire_logs_seconds": "0", "expire_logs_days": "7"}, "expire_logs_days", 604800},
-		{map[string]string{"expire_logs_days": "7"}, "expire_logs_days", 604800},
+		{"2592000", "", "binlog_expire_logs_seconds"},
+		{"2592000", "0", "binlog_expire_logs_seconds"},
+		{"0", "0.000000", "binlog_expire_logs_seconds"},
+		{"43200", "0.500000", "binlog_expire_logs_seconds"},
+		{"0", "10", "expire_logs_days"},
+		{"", "7", "expire_logs_days"},
 	} {
-		if variable, seconds := retentionOf(c.vars); variable != c.variable || seconds != c.seconds {
-			t.Errorf("%v: %s %d", c.vars, variable, seconds)
+		vars := map[string]string{"binlog_expire_logs_seconds": c.seconds, "expire_logs_days": c.days}
+		if c.seconds == "" {
+			delete(vars, "binlog_expire_logs_seconds")
+		}
+		if got := expiryVariable(vars); got != c.want {
+			t.Errorf("%s s, %s d: %s", c.seconds, c.days, got)
 		}
 	}
 }
@@ -175,15 +178,29 @@ func TestDoctorOfWhatNoTestServerIs(t *testing.T) {
 	clear := func(d *doctor) error { return d.checkEncryption(t.Context()) }
 	expect(t, look(map[string]string{"tls_version": "TLSv1.3"}, false, "db", clear), want{"encryption", warning, "in the clear", "add ssl-mode=verify-identity to the source"})
 	expect(t, look(map[string]string{"have_ssl": "DISABLED", "encrypt_binlog": "ON"}, true, "db", clear), want{"encryption", problem, "decrypts it", "ssl_key; restart the server, and add ssl-mode"})
-	expect(t, look(map[string]string{"max_binlog_total_size": "1073741824", "binlog_annotate_row_events": "ON"}, true, "db", func(d *doctor) error { return d.checkContents(t.Context()) }),
-		want{"max_binlog_total_size", warning, "1.0 GiB", "max_binlog_total_size = 0;"})
 	expect(t, look(map[string]string{"gtid_strict_mode": "ON", "gtid_binlog_pos": "0-1-5,3-1-7"}, true, "db", func(d *doctor) error { return d.checkGTID(t.Context()) }),
 		want{"gtid_domain_id", note, "2 domains", ""})
 	expect(t, look(map[string]string{"lower_case_table_names": "1", "server_uuid": "u"}, false, "db", func(d *doctor) error { return d.checkIdentity(t.Context()) }),
 		want{"lower_case_table_names", note, "is 1", ""}, want{"identity", ok, "server_uuid u", ""})
-	never := map[string]string{"binlog_expire_logs_seconds": "0", "expire_logs_days": "0"}
-	expect(t, look(never, true, "db", func(d *doctor) error { return d.checkRetention(t.Context()) }), want{"binlog retention", note, "never removed", "604800"})
-	expect(t, look(never, false, "shop.mysql.database.azure.com", func(d *doctor) error { return d.checkRetention(t.Context()) }), want{"binlog retention", warning, "nothing says", "binlog_expire_logs_seconds"})
+	for _, c := range []struct {
+		host   string
+		health Health
+		want   want
+	}{
+		{"db", Health{}, want{"binlog retention", note, "never removed", "binlog_expire_logs_seconds = 604800;"}},
+		{"db", Health{SizeLimit: 1 << 30}, want{"max_binlog_total_size", warning, "1.0 GiB", "max_binlog_total_size = 0;"}},
+		{"db", Health{ExpireAfter: 71 * time.Hour}, want{"binlog retention", warning, "2 days", "= 259200;"}},
+		{"db", Health{ExpireAfter: 72 * time.Hour}, want{"binlog retention", ok, "3 days", ""}},
+		{"x.mysql.database.azure.com", Health{}, want{"binlog retention", warning, "nothing says", "binlog_expire_logs_seconds"}},
+		{"x.eu-west-1.rds.amazonaws.com", Health{AtOnce: true}, want{"binlog retention", problem, "as soon as", "CALL mysql.rds_set_configuration('binlog retention hours', 72);"}},
+	} {
+		vars := map[string]string{"binlog_expire_logs_seconds": "0", "max_binlog_total_size": "0"}
+		expect(t, look(vars, false, c.host, func(d *doctor) error {
+			d.opts.MinRetention = defaultRetention
+			d.judgeRetention(&c.health)
+			return nil
+		}), c.want)
+	}
 }
 
 func TestNamesStayHarmless(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 // usersTables is the condition that picks the users' tables t of information_schema.TABLES.
 const usersTables = `t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')
-	AND t.TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')`
+	AND t.TABLE_SCHEMA NOT IN ` + systemSchemas
 
 // keylessTable is a table none of whose keys tells its rows apart.
 type keylessTable struct {
@@ -85,7 +85,11 @@ func (d *doctor) checkKeys(ctx context.Context) error {
 	if len(fixes) > 0 {
 		fix = statements(fixes, numbering)
 	}
-	d.add(check, sources.SeverityWarning, fix, "%d tables have no key that tells their rows apart: %s. A replay reads the whole table for every row that was updated or deleted", len(keyless), listed(names))
+	future := ""
+	if _, has := d.vars["sql_generate_invisible_primary_key"]; has && !d.on("sql_generate_invisible_primary_key") {
+		future = ". With sql_generate_invisible_primary_key = ON, tables made from now on get one by themselves"
+	}
+	d.add(check, sources.SeverityWarning, fix, "%d tables have no key that tells their rows apart: %s. A replay reads the whole table for every row that was updated or deleted%s", len(keyless), listed(names), future)
 	return nil
 }
 

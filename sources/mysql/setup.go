@@ -41,8 +41,9 @@ type visit struct {
 	mariadb bool
 	vars    map[string]string
 	set     setter
-	mine    *grants // of whoever sets up
-	account string  // quoted, of User
+	keep    time.Duration // for which the binlog is kept; 0 for ever
+	mine    *grants       // of whoever sets up
+	account string        // quoted, of User
 }
 
 // step is a statement of a plan and how to run it, where that is more than its SQL.
@@ -87,6 +88,11 @@ func (s Setup) visit(ctx context.Context, conn *Conn) (*visit, error) {
 	if v.vars, err = readVariables(ctx, conn); err != nil {
 		return nil, fmt.Errorf("look at the server: %w", err)
 	}
+	var h Health
+	if err := conn.readExpiry(ctx, &h); err != nil {
+		return nil, err
+	}
+	v.keep = h.ExpireAfter
 	v.set = setter{host: detectPlatform(v.vars, conn.cfg.Host), mariadb: v.mariadb}
 	if v.mine, err = readGrants(ctx, conn, ""); err != nil {
 		return nil, fmt.Errorf("look at the privileges of this user: %w", err)

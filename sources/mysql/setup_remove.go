@@ -45,10 +45,9 @@ func (s Setup) PlanRemove(ctx context.Context, conn *Conn) ([]sources.Statement,
 // more says what an account may do beyond everything that setup ever gives.
 func (v *visit) more(g *grants) string {
 	var known []string
-	for _, n := range slices.Concat(captureNeeds(v.mariadb), baseNeeds(v.mariadb, v.conn.Number), lockNeeds()) {
+	for _, n := range slices.Concat(captureNeeds(v.mariadb), baseNeeds(v.mariadb), lockNeeds()) {
 		known = append(known, n.privilege)
 	}
-	known = append(known, "SHOW CREATE ROUTINE") // of the version after an upgrade, or before
 	var more []string
 	for privilege := range g.global {
 		if !slices.Contains(known, privilege) {

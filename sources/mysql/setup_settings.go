@@ -28,19 +28,23 @@ func (v *visit) planSettings() []step {
 	if v.vars["server_id"] == "0" {
 		steps = append(steps, step{Statement: sources.Statement{Why: "server_id is 0, and the server refuses to send its binlog. Choose a number that no other server of this replication has: " + v.set.dynamic("server_id", "…")}})
 	}
-	variable, keep := retentionOf(v.vars)
-	want := int64(v.MinRetention / time.Second)
-	rds := v.set.host == onRDS || v.set.host == onAurora
-	switch why := fmt.Sprintf("Keep the binlog for %s, for as long as capture may be away. The disk needs room for it.", daysAndHours(want)); {
-	case rds:
-		steps = append(steps, step{Statement: sources.Statement{SQL: strings.TrimSuffix(v.set.expiry(want, variable), ";"), Why: why}})
-	case keep > 0 && keep < want:
-		if variable == "expire_logs_days" {
-			want = (want + 86399) / 86400
-		}
-		steps = append(steps, v.change(variable, fmt.Sprint(want), why))
+	return append(steps, v.planExpiry()...)
+}
+
+// planExpiry keeps the binlog long enough, and leaves alone what is kept for longer or for ever.
+func (v *visit) planExpiry() []step {
+	if v.keep >= v.MinRetention || v.keep == 0 {
+		return nil
 	}
-	return steps
+	variable, want := expiryVariable(v.vars), int64(v.MinRetention/time.Second)
+	why := fmt.Sprintf("Keep the binlog for %s, for as long as capture may be away. The disk needs room for it.", daysAndHours(v.MinRetention))
+	switch {
+	case v.set.host == onRDS || v.set.host == onAurora:
+		return []step{{Statement: sources.Statement{SQL: strings.TrimSuffix(v.set.expiry(want, variable), ";"), Why: why}}}
+	case variable == "expire_logs_days":
+		want = (want + 86399) / 86400
+	}
+	return []step{v.change(variable, fmt.Sprint(want), why)}
 }
 
 // change sets a variable that takes effect at once, for good where the server can.
@@ -106,6 +110,9 @@ func (v *visit) noReplicas(ctx context.Context) error {
 
 // noViolations looks into the error log for statements that GTIDs forbid.
 func (v *visit) noViolations(ctx context.Context) error {
+	if !switchedOn(v.vars["performance_schema"]) {
+		return errors.New("performance_schema is OFF, so that nobody can look from here for statements that GTIDs forbid: look into the error log, then run the printed statements by hand")
+	}
 	r, err := v.conn.Query(ctx, "SELECT MAX(LOGGED), COUNT(*) FROM performance_schema.error_log WHERE DATA LIKE '%violates GTID consistency%' AND LOGGED > NOW() - INTERVAL 1 DAY")
 	if err != nil {
 		return fmt.Errorf("look for statements that GTIDs forbid: %w", err)

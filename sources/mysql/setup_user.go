@@ -45,7 +45,7 @@ func (v *visit) needs() []need {
 	if v.CaptureOnly {
 		return needs
 	}
-	needs = append(needs, baseNeeds(v.mariadb, v.conn.Number)...)
+	needs = append(needs, baseNeeds(v.mariadb)...)
 	if v.AllowLock {
 		needs = append(needs, lockNeeds()...)
 	}
