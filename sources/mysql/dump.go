@@ -75,7 +75,7 @@ func (c *Conn) register(ctx context.Context, serverID uint32) error {
 	b = binary.LittleEndian.AppendUint16(b, 0) // port
 	b = binary.LittleEndian.AppendUint32(b, 0) // rank, unused by all servers
 	b = binary.LittleEndian.AppendUint32(b, 0) // the source's id, which it fills in
-	return wrapSQL("register with the source", c.simple(ctx, comRegisterSlave, b))
+	return c.explainSQL("register with the source", c.simple(ctx, comRegisterSlave, b))
 }
 
 func dumpGTID(held *gtid.Set, serverID uint32) []byte {

@@ -34,6 +34,9 @@ func wrapSQL(doing string, err error) error {
 
 // explainSQL is wrapSQL for statements that need a privilege, which it names.
 func (c *Conn) explainSQL(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
 	var refused *ServerError
 	if !errors.As(err, &refused) || refused.Code != 1227 && refused.Code != 1044 && refused.Code != 1045 && refused.Code != 1142 {
 		return wrapSQL(doing, err)

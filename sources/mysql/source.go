@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type SourceOptions struct {
 
 	// Zero means the constants below; tests have less time.
 	heartbeat, silence, lookEvery time.Duration
+	wrap                          func(net.Conn) net.Conn // of the stream's socket, in tests
 }
 
 func (o *SourceOptions) defaults() {
@@ -117,6 +119,9 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	}
 	if err := s.dump.request(ctx, held, &s.opts); err != nil {
 		return nil, err
+	}
+	if opts.wrap != nil {
+		s.dump.wire.conn = opts.wrap(s.dump.wire.conn)
 	}
 	run, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel

@@ -1,0 +1,291 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"txreel/capture"
+	"txreel/change"
+	"txreel/internal/dbtest"
+)
+
+// onOwn runs a test on a server of its own of each flavor.
+func onOwn(t *testing.T, opts dbtest.MySQLOptions, run func(t *testing.T, server *dbtest.MySQL)) {
+	t.Helper()
+	for _, flavor := range dbtest.Flavors() {
+		t.Run(flavor, func(t *testing.T) {
+			opts.Flavor = flavor
+			run(t, dbtest.MyWith(t, opts))
+		})
+	}
+}
+
+// demand wants an error of a kind, with the words.
+func demand(t *testing.T, err, kind error, words ...string) {
+	t.Helper()
+	if kind != nil && !errors.Is(err, kind) {
+		t.Errorf("%v: is not %v", err, kind)
+	}
+	for _, other := range []error{capture.ErrGap, capture.ErrDiverged, capture.ErrOtherCapture, capture.ErrUnreachable} {
+		if errors.Is(err, other) && !errors.Is(kind, other) {
+			t.Errorf("%v: is %v", err, other)
+		}
+	}
+	for _, word := range words {
+		if !strings.Contains(fmt.Sprint(err), word) {
+			t.Errorf("%v: says nothing of %q", err, word)
+		}
+	}
+}
+
+// resetLog is how a server forgets all it logged.
+func resetLog(server *dbtest.MySQL) string {
+	if server.Flavor == "mysql" {
+		return "RESET BINARY LOGS AND GTIDS"
+	}
+	return "RESET MASTER"
+}
+
+// purge makes a server forget all of its log but the last file. MariaDB keeps a file until its
+// engine has taken note of what is in it.
+func purge(t *testing.T, server *dbtest.MySQL) {
+	t.Helper()
+	conn := connect(t, server.URL(""))
+	eventually(t, "the server to purge its log", func() bool {
+		files, err := conn.logFiles(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		server.MustExec(t, "", "PURGE BINARY LOGS TO '"+files[len(files)-1].name+"'")
+		return len(files) == 1
+	})
+}
+
+// Purged logs, and histories that are not those of the record.
+func TestGaps(t *testing.T) {
+	onOwn(t, dbtest.MySQLOptions{}, func(t *testing.T, server *dbtest.MySQL) {
+		exec := func(sql string) {
+			t.Helper()
+			server.MustExec(t, "", sql)
+		}
+		exec("CREATE DATABASE d")
+		exec("CREATE TABLE d.t (n int)")
+		tail := executed(t, server)
+		src := open(t, SourceOptions{URL: server.URL(""), Tail: tail})
+		exec("INSERT INTO d.t VALUES (1)")
+		held := next(t, src).held
+		src.Close()
+
+		exec("INSERT INTO d.t VALUES (2)")
+		exec("FLUSH BINARY LOGS")
+		purge(t, server)
+		demand(t, refused(t, SourceOptions{URL: server.URL(""), Tail: held}), capture.ErrGap, "purged", "--new-epoch")
+		demand(t, refused(t, SourceOptions{URL: server.URL(""), Tail: tail}), capture.ErrGap, "purged")
+		src = open(t, SourceOptions{URL: server.URL(""), Tail: executed(t, server)})
+		src.Close()
+
+		// A reset while a stream is open, and before one.
+		exec("INSERT INTO d.t VALUES (3)")
+		held = executed(t, server)
+		id, err := Identify(t.Context(), server.URL(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec(resetLog(server))
+		err = refused(t, SourceOptions{URL: server.URL(""), Tail: held, Known: id.System})
+		demand(t, err, capture.ErrDiverged, "reset")
+		exec("INSERT INTO d.t VALUES (4)")
+		demand(t, refused(t, SourceOptions{URL: server.URL(""), Tail: held, Known: id.System}), capture.ErrDiverged)
+		// Of an empty server, a set with nothing in it is a place as well.
+		exec(resetLog(server))
+		src = open(t, SourceOptions{URL: server.URL("")})
+		start := src.Start().Position
+		src.Close()
+		if start == "" {
+			t.Fatal("the position of an empty log is none")
+		}
+		exec("INSERT INTO d.t VALUES (5)")
+		src = open(t, SourceOptions{URL: server.URL(""), Tail: start})
+		if got := next(t, src); got.rows["insert d.t"] != 1 {
+			t.Fatalf("got %+v", got)
+		}
+		src.Close()
+
+		// Another server has nothing to do with it, and that is no gap.
+		other := dbtest.My(t, server.Flavor)
+		other.MustExec(t, "", "CREATE DATABASE d")
+		demand(t, refused(t, SourceOptions{URL: other.URL(""), Tail: held, Known: id.System}), nil, "another server")
+		demand(t, refused(t, SourceOptions{URL: other.URL(""), Tail: held}), nil, "another server")
+	})
+}
+
+// A reset under an open stream ends it, or leaves it where the server's log ended; a new one
+// finds out.
+func TestResetUnderTheStream(t *testing.T) {
+	onOwn(t, dbtest.MySQLOptions{}, func(t *testing.T, server *dbtest.MySQL) {
+		server.MustExec(t, "", "CREATE DATABASE d")
+		id, err := Identify(t.Context(), server.URL(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		src := open(t, SourceOptions{URL: server.URL(""), Tail: executed(t, server), lookEvery: 50 * time.Millisecond})
+		server.MustExec(t, "", "CREATE DATABASE d2")
+		held := next(t, src).held
+		if err := server.Exec(t.Context(), "", resetLog(server)); err != nil {
+			t.Logf("a reset is refused while a stream is open: %v", err)
+			return
+		}
+		server.MustExec(t, "", "CREATE DATABASE d3")
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		x, err := nextOf(ctx, src)
+		t.Logf("after a reset: %+v, %v", x, err)
+		if err == nil {
+			t.Fatalf("%s was delivered behind a reset", x.xid)
+		}
+		if ctx.Err() == nil && !errors.Is(err, capture.ErrUnreachable) {
+			demand(t, err, capture.ErrDiverged)
+		}
+		src.Close()
+		demand(t, refused(t, SourceOptions{URL: server.URL(""), Tail: held, Known: id.System}), capture.ErrDiverged)
+	})
+}
+
+// After a failover to a replica the stream goes on there, without gap or repetition.
+func TestFailover(t *testing.T) {
+	onOwn(t, dbtest.MySQLOptions{}, func(t *testing.T, primary *dbtest.MySQL) {
+		replica := dbtest.MyReplica(t, primary)
+		exec := func(server *dbtest.MySQL, sql string) {
+			t.Helper()
+			server.MustExec(t, "", sql)
+		}
+		src := open(t, SourceOptions{URL: primary.URL("")})
+		id, err := Identify(t.Context(), primary.URL(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec(primary, "CREATE DATABASE d")
+		exec(primary, "CREATE TABLE d.t (n int)")
+		exec(primary, "INSERT INTO d.t VALUES (1)")
+		exec(primary, "INSERT INTO d.t VALUES (2)")
+		goal := executed(t, primary)
+		var held change.Position
+		for range 3 { // all but the last
+			held = next(t, src).held
+		}
+		src.Close()
+		eventually(t, "the replica", func() bool { return executed(t, replica) == goal })
+		if err := primary.Kill(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if replica.Flavor == "mysql" {
+			exec(replica, "STOP REPLICA")
+		} else {
+			exec(replica, "STOP SLAVE")
+		}
+		exec(replica, "INSERT INTO d.t VALUES (3)")
+		src = open(t, SourceOptions{URL: replica.URL(""), Tail: held, Known: id.System})
+		for n := range 2 {
+			if got := next(t, src); got.rows["insert d.t"] != 1 {
+				t.Fatalf("transaction %d behind the failover: %+v", n, got)
+			}
+		}
+		if src.Position() != executed(t, replica) {
+			t.Fatalf("at %s, the server at %s", src.Position(), executed(t, replica))
+		}
+		held = src.Position()
+		src.Close()
+
+		// Back on the old primary, which lacks what was committed since.
+		if err := primary.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		demand(t, refused(t, SourceOptions{URL: primary.URL(""), Tail: held, Known: id.System}), capture.ErrDiverged)
+		exec(primary, "INSERT INTO d.t VALUES (30)")
+		demand(t, refused(t, SourceOptions{URL: primary.URL(""), Tail: held, Known: "somebody"}), capture.ErrDiverged)
+	})
+}
+
+// A server that stops answering, goes, or is killed can be reached again.
+func TestServerGoesAway(t *testing.T) {
+	onOwn(t, dbtest.MySQLOptions{}, func(t *testing.T, server *dbtest.MySQL) {
+		server.MustExec(t, "", "CREATE DATABASE d")
+		server.MustExec(t, "", "CREATE TABLE d.t (n int)")
+		opts := SourceOptions{URL: server.URL(""), Tail: executed(t, server), heartbeat: 100 * time.Millisecond, silence: 500 * time.Millisecond, lookEvery: time.Hour}
+		held := opts.Tail
+		for n, fault := range []struct {
+			name      string
+			hit, mend func() error
+		}{
+			{"silence", server.Pause, server.Resume},
+			{"kill -9", func() error { return server.Kill(t.Context()) }, func() error { return server.Start(t.Context()) }},
+			{"shutdown", func() error { return server.Stop(t.Context()) }, func() error { return server.Start(t.Context()) }},
+		} {
+			src := open(t, opts)
+			server.MustExec(t, "", fmt.Sprintf("INSERT INTO d.t VALUES (%d)", n))
+			held = next(t, src).held
+			if err := fault.hit(); err != nil {
+				t.Fatal(err)
+			}
+			demand(t, failure(t, src), capture.ErrUnreachable)
+			if fault.name != "silence" {
+				demand(t, refused(t, opts), capture.ErrUnreachable)
+			}
+			if err := fault.mend(); err != nil {
+				t.Fatal(err)
+			}
+			src.Close()
+			opts.Tail = held
+		}
+		src := open(t, opts)
+		server.MustExec(t, "", "INSERT INTO d.t VALUES (99)")
+		if got := next(t, src); got.rows["insert d.t"] != 1 {
+			t.Fatalf("%+v", got)
+		}
+	})
+}
+
+// What a server must have, and the statement that gives it.
+func TestServersThatCannotBeRecorded(t *testing.T) {
+	mysql := dbtest.My(t, "mysql", "gtid_mode=OFF", "enforce_gtid_consistency=OFF")
+	for _, step := range []string{"", "SET GLOBAL enforce_gtid_consistency = ON", "SET GLOBAL gtid_mode = OFF_PERMISSIVE", "SET GLOBAL gtid_mode = ON_PERMISSIVE"} {
+		if step != "" {
+			mysql.MustExec(t, "", step)
+		}
+		demand(t, refused(t, SourceOptions{URL: mysql.URL("")}), nil, "gtid_mode = ON")
+	}
+	mysql.MustExec(t, "", "SET GLOBAL gtid_mode = ON")
+	open(t, SourceOptions{URL: mysql.URL("")}).Close()
+	mysql.MustExec(t, "", "CREATE USER nobody IDENTIFIED BY 'secret'")
+	demand(t, refused(t, SourceOptions{URL: mysql.URLAs("nobody", "secret", "")}), nil, "GRANT REPLICATION SLAVE")
+	mysql.MustExec(t, "", "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO nobody")
+	open(t, SourceOptions{URL: mysql.URLAs("nobody", "secret", "")}).Close()
+	maria := dbtest.My(t, "mariadb", "log_bin=OFF")
+	demand(t, refused(t, SourceOptions{URL: maria.URL("")}), nil, "log_bin")
+	maria = shared(t, "mariadb")
+	maria.MustExec(t, "", "CREATE USER nobody IDENTIFIED BY 'secret'")
+	demand(t, refused(t, SourceOptions{URL: maria.URLAs("nobody", "secret", "")}), nil, "REPLICATION SLAVE", "BINLOG MONITOR", "GRANT")
+	maria.MustExec(t, "", "GRANT REPLICATION SLAVE ON *.* TO nobody")
+	src, err := Open(t.Context(), ours(SourceOptions{URL: maria.URLAs("nobody", "secret", "")}))
+	if err == nil {
+		err = failure(t, src)
+		src.Close()
+	}
+	demand(t, err, nil, "GRANT", "BINLOG MONITOR")
+	maria.MustExec(t, "", "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO nobody")
+	src = open(t, SourceOptions{URL: maria.URLAs("nobody", "secret", ""), lookEvery: 50 * time.Millisecond})
+	eventually(t, "a look at the log", func() bool { return src.Health() != nil })
+	src.Close()
+	for _, server := range []*dbtest.MySQL{mysql, maria} {
+		rows := server.MustQuery(t, "", "SELECT @@global.server_id")
+		var id uint32
+		if _, err := fmt.Sscan(rows[0][0], &id); err != nil {
+			t.Fatal(err)
+		}
+		demand(t, refused(t, SourceOptions{URL: server.URL(""), ServerID: id}), nil, "server id")
+	}
+}
