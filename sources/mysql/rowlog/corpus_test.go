@@ -154,6 +154,8 @@ func binaries() []sample {
 		{"enum(" + manyMembers(300) + ")", []string{"'m1'", "'m255'", "'m256'", "'m300'", "'none'"}, nil},
 		{"set('a','b','it''s','ü')", []string{"'a'", "'a,b'", "''", "'it''s,ü'", "'a,b,it''s,ü'"}, nil},
 		{"set(" + manyMembers(64) + ")", []string{"'m1'", "'m64'", "'m1,m64'", "''", "'m2,m33,m40'"}, nil},
+		{`enum('a\\b','x\ny','q"')`, []string{"1", "2", "3"}, nil},
+		{`set('a\\','it''s','\r\0')`, []string{"1", "2", "3", "4"}, nil},
 		{"enum('é','ж') CHARACTER SET cp1251", []string{"'ж'"}, nil},
 		{"set('é','ü') CHARACTER SET latin1", []string{"'é,ü'", "'ü'"}, nil},
 	}

@@ -3,6 +3,7 @@ package rowlog
 import (
 	"strconv"
 	"strings"
+
 	"txreel/sources/mysql/binlog"
 )
 
@@ -39,27 +40,18 @@ func parseDeclared(text string) (d declared, ok bool) {
 // arguments reads up to the closing parenthesis and returns what follows.
 func (d *declared) arguments(text string) (rest string, ok bool) {
 	for text != "" {
-		switch c := text[0]; {
-		case c == ')':
+		switch text[0] {
+		case ')':
 			return text[1:], true
-		case c == ',' || c == ' ':
+		case ',', ' ':
 			text = text[1:]
-		case c == '\'':
-			var member strings.Builder
-			i := 1
-			for ; i < len(text); i++ {
-				if text[i] == '\'' {
-					if i++; i == len(text) || text[i] != '\'' {
-						break
-					}
-				}
-				member.WriteByte(text[i])
-			}
-			if i > len(text) || text[i-1] != '\'' {
+		case '\'':
+			var member string
+			var ok bool
+			if member, text, ok = unquote(text); !ok {
 				return "", false
 			}
-			d.members = append(d.members, member.String())
-			text = text[i:]
+			d.members = append(d.members, member)
 		default:
 			i := 0
 			for i < len(text) && text[i] >= '0' && text[i] <= '9' {
@@ -74,6 +66,33 @@ func (d *declared) arguments(text string) (rest string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// unquote takes a name of an ENUM or SET off text, as the servers write it whatever the
+// sql_mode: with quotes doubled, and with a backslash before what is not printed.
+func unquote(text string) (name, rest string, ok bool) {
+	var b strings.Builder
+	for i := 1; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case c == '\'' && i+1 < len(text) && text[i+1] == '\'':
+			i++
+		case c == '\'':
+			return b.String(), text[i+1:], true
+		case c == '\\' && i+1 < len(text):
+			i++
+			switch c = text[i]; c {
+			case 'n':
+				c = '\n'
+			case 'r':
+				c = '\r'
+			case '0':
+				c = 0
+			}
+		}
+		b.WriteByte(c)
+	}
+	return "", "", false
 }
 
 // arg returns the i-th argument, or otherwise what the servers take for it.

@@ -3,6 +3,7 @@ package rowlog
 import (
 	"strconv"
 	"strings"
+
 	"txreel/sources/mysql/binlog"
 )
 
@@ -63,16 +64,12 @@ func (c *column) memberName() string {
 	if c.members == nil {
 		return name + " (numbers)"
 	}
-	b := append([]byte(name), '(')
+	quoted := strings.NewReplacer("'", "''", `\`, `\\`, "\n", `\n`, "\r", `\r`, "\x00", `\0`)
+	list := make([]string, len(c.members))
 	for i, m := range c.members {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, '\'')
-		b = append(b, strings.ReplaceAll(string(m), "'", "''")...)
-		b = append(b, '\'')
+		list[i] = "'" + quoted.Replace(string(m)) + "'"
 	}
-	return string(append(b, ')'))
+	return name + "(" + strings.Join(list, ",") + ")"
 }
 
 func (c *column) stringName() string {
