@@ -174,7 +174,7 @@ func every(Column) bool { return true }
 
 func (c Column) numeric() bool {
 	switch c.Type {
-	case ColumnTiny, ColumnShort, ColumnInt24, ColumnLong, ColumnLongLong, ColumnFloat, ColumnDouble, ColumnNewDecimal, ColumnDecimal:
+	case ColumnTiny, ColumnShort, ColumnInt24, ColumnLong, ColumnLongLong, ColumnFloat, ColumnDouble, ColumnNewDecimal, ColumnDecimal, ColumnYear:
 		return true
 	}
 	return false

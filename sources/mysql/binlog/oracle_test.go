@@ -253,7 +253,7 @@ func testMetadata(t *testing.T, m *dbtest.MySQL, files []string) {
 			if string(meta.Name) != want[0] {
 				t.Errorf("%s: name %s", what, meta.Name)
 			}
-			if meta.Unsigned != strings.Contains(want[1], "unsigned") && !strings.HasPrefix(want[1], "year") {
+			if meta.Unsigned != (strings.Contains(want[1], "unsigned") || strings.HasPrefix(want[1], "year")) {
 				t.Errorf("%s: unsigned %v", what, meta.Unsigned)
 			}
 			if meta.Invisible != strings.Contains(want[2], "INVISIBLE") && flavorOf(m) == gtid.MySQL {
@@ -365,7 +365,12 @@ func testEvents(t *testing.T, m *dbtest.MySQL, files []string) {
 				}
 				statements.Write(append(text, '\n'))
 				shown.Write(append(Redact(text, q.Mode()), '\n'))
-				shown.WriteString(Note(text, string(q.Schema), q.Mode()) + "\n")
+				note := in.Note(e)
+				shown.WriteString(note + "\n")
+				words := strings.Fields(strings.ToUpper(string(text)))
+				if (note == "") != slices.Contains([]string{"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT"}, words[0]) && words[1] != "START" && words[1] != "END" {
+					t.Errorf("%s at %d: %q has the note %q", file, at, text, note)
+				}
 				if e.Type == TypeExecuteLoadQuery && !bytes.HasPrefix(q.Text[q.FileNameAt:], []byte(" INFILE '")) && !bytes.Contains(q.Text[q.FileNameAt:q.FileNameEnd], []byte("INFILE")) {
 					t.Errorf("the file's name is said to be at %q", q.Text[q.FileNameAt:q.FileNameEnd])
 				}

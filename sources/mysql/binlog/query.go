@@ -3,6 +3,7 @@ package binlog
 import (
 	"bytes"
 	"encoding/binary"
+	"io"
 )
 
 // Query is a QUERY or EXECUTE_LOAD_QUERY event: a statement as text. Its
@@ -102,6 +103,45 @@ func queryText(e *Event) []byte {
 		return nil
 	}
 	return b[at:]
+}
+
+// Note returns the note of a QUERY or EXECUTE_LOAD_QUERY event for an index, as the function Note makes
+// it, and "" for those that only begin, divide and end transactions. It allocates for the
+// others only.
+func (i *Inflater) Note(e *Event) string {
+	if isControl(queryText(e)) {
+		return ""
+	}
+	q, err := ParseQuery(e)
+	if err != nil {
+		return ""
+	}
+	text := q.Text
+	if q.Compressed {
+		const enough = 64 << 10
+		size, err := i.open(text)
+		if err != nil {
+			return ""
+		}
+		i.buf = grown(i.buf[:0], int(min(size, enough)))
+		n, _ := io.ReadFull(i.z, i.buf)
+		text = i.buf[:n]
+	}
+	schema := string(q.Schema)
+	if e.Has(FlagSuppressUse) {
+		schema = ""
+	}
+	return Note(text, schema, q.Mode())
+}
+
+// isControl reports whether a statement only begins, divides or ends a transaction.
+func isControl(text []byte) bool {
+	switch {
+	case string(text) == "BEGIN", string(text) == "COMMIT", hasPrefix(text, "ROLLBACK"), hasPrefix(text, "SAVEPOINT "),
+		hasPrefix(text, "XA START "), hasPrefix(text, "XA END "):
+		return true
+	}
+	return false
 }
 
 // hasPrefix reports whether text begins with prefix, which is in upper case, in any

@@ -5,13 +5,13 @@ CREATE TABLE every (id int PRIMARY KEY AUTO_INCREMENT, t1 tinyint, t2 smallint u
 	da date, ti time, ti6 time(6), dt datetime, dt3 datetime(3), ts timestamp NULL, ts5 timestamp(5) NULL,
 	ch char(10), ch2 char(255) CHARACTER SET utf8mb4, bi binary(20), vc varchar(20), vc2 varchar(3000) CHARACTER SET latin1, vb varbinary(300),
 	x1 tinytext, x2 text CHARACTER SET utf8mb4 COLLATE utf8mb4_bin, x3 mediumtext, x4 longtext, l1 tinyblob, l2 blob, l3 mediumblob, l4 longblob,
-	e1 enum('a','b','it''s'), e2 enum('ä','ö') CHARACTER SET latin1, s1 set('x','y','z'), s2 set('1','2','3','4','5','6','7','8','9'), j json)
+	e1 enum('a','b','it''s'), e2 enum('ä','ö') CHARACTER SET latin1, s1 set('x','y','z'), s2 set('1','2','3','4','5','6','7','8','9'), j json, z1 int unsigned, z2 decimal(5,2), z3 double unsigned, z4 varchar(9) CHARACTER SET latin1, z5 enum('q') CHARACTER SET utf8mb4 COLLATE utf8mb4_bin)
 	ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;
 INSERT INTO every () VALUES ();
 INSERT INTO every VALUES (NULL, -128, 65535, -8388608, 4294967295, -9223372036854775808, 1.5, 2.5, 12345678901234567890123456789012345.123456789012345678901234567890, 999999999, 9.999999999,
 	b'1', b'1010101010101', b'1111111111111111111111111111111111111111111111111111111111111111', 2155, '9999-12-31', '-838:59:59', '838:59:58.999999', '1000-01-01 00:00:00', '9999-12-31 23:59:59.999', '2038-01-19 03:14:07', '1970-01-02 00:00:01.00001',
 	'abc', REPEAT('ß', 255), 'bin', 'vc', REPEAT('v', 3000), REPEAT('b', 300), REPEAT('t', 255), REPEAT('t', 65535 DIV 4), REPEAT('m', 70000), REPEAT('l', 70000), 'x', REPEAT('x', 65535), REPEAT('x', 70000), REPEAT('x', 70000),
-	'it''s', 'ö', 'x,z', '1,9', '{"a": [1, 2, {"b": null}]}');
+	'it''s', 'ö', 'x,z', '1,9', '{"a": [1, 2, {"b": null}]}', 1, 2, 3, 'z', 'q');
 CREATE TABLE geo (a int, g geometry, p point, z int); INSERT INTO geo VALUES (1, ST_GeomFromText('LINESTRING(0 0,1 1,2 2)'), ST_GeomFromText('POINT(1 2)'), 7); UPDATE geo SET p = NULL; -- one row an event: mysqlbinlog stops at the first geometry
 INSERT INTO every (t1, vc, j) VALUES (0, '', '[]'), (NULL, NULL, NULL), (1, 'x', '"y"');
 UPDATE every SET t1 = 3, x4 = NULL WHERE id > 2; UPDATE every SET vc = CONCAT(id, 'v'); DELETE FROM every WHERE id = 3;
