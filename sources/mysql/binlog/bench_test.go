@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"testing"
 
-	"txreel/change"
 	"txreel/sources/mysql/gtid"
 )
 
@@ -37,13 +36,12 @@ func workload(t testing.TB, groups, rows int, typ Type) []byte {
 
 // reader of a workload: what capture does with every event.
 type consumer struct {
-	f       *Format
-	g       Grouper
-	c       *Counter
-	held    *gtid.Set
-	groups  int
-	rows    uint64
-	changed []change.Touch
+	f      *Format
+	g      Grouper
+	c      *Counter
+	held   *gtid.Set
+	groups int
+	rows   uint64
 }
 
 func (c *consumer) read(t testing.TB, b []byte) (events int) {

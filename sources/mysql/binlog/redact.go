@@ -115,7 +115,7 @@ func redact(b, text []byte, mode Mode, flat bool, limit int) ([]byte, bool) {
 	r := redactor{lexer: lexer{text: text, mode: mode}}
 	t := r.next()
 	for len(b) < limit {
-		next := r.lexer.next()
+		next := r.next()
 		if t.kind == kindBroken {
 			return b, false
 		}
