@@ -23,7 +23,8 @@
 // rows, is an OpStatement with its default database. Passwords in it are redacted. What
 // frames a transaction is none, but XA COMMIT and XA ROLLBACK of a prepared transaction
 // are: its rows were reported where it was prepared, and whether they came to be is only
-// known there. The values of user variables that a statement uses come before it, each an
+// known there. An ALTER that MariaDB logs in two phases is given where it is committed,
+// and not at all if it is taken back. The values of user variables that a statement uses come before it, each an
 // OpMessage with the prefix "user_var" and the content "@`name` := value"; what else prepares
 // a statement (INSERT_ID, the seeds of RAND) is no change. The statement that changed rows,
 // where the server logs it beside them, is an OpMessage with the prefix "query".
@@ -55,8 +56,10 @@ type Decoder struct {
 	mapped   binlog.TableMap
 	known    map[string]*table // by TABLE_MAP event
 	tables   map[uint64]*table // by table id
+	kept     int               // what known weighs, in columns
 	charsets map[string]*charset.Charset
 
+	undone  bool // the transaction begins or takes back an ALTER in two phases
 	state   state
 	rows    rows
 	one     change.Event // what Next gives once
@@ -132,6 +135,7 @@ func (d *Decoder) setFormat(e *binlog.Event) error {
 	}
 	if d.format != nil && f.Version != d.format.Version {
 		clear(d.known)
+		d.kept = 0
 	}
 	d.format = f
 	clear(d.tables)
@@ -208,7 +212,12 @@ func (d *Decoder) event(e *binlog.Event) error {
 	switch {
 	case e.Type.HoldsRows():
 		return d.openRows(e)
-	case e.Type.Frames(), e.Type.Begins():
+	case e.Type.Begins():
+		d.tidy()
+		g, err := binlog.ParseGroup(e)
+		d.undone = err == nil && g.FlagsMore&(binlog.FLXStartAlter|binlog.FLXRollbackAlter) != 0
+		return err
+	case e.Type.Frames():
 		return nil
 	}
 	switch e.Type {

@@ -3,6 +3,7 @@ package rowlog
 import (
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -164,6 +165,49 @@ func TestRelations(t *testing.T) {
 		if got := relation(simpleTable); got.Columns[0].Name != "@1" || got.Columns[0].Key {
 			t.Errorf("after %q in %q the schema still stands: %+v", c[1], c[0], got.Columns)
 		}
+	}
+}
+
+// TestManyTables keeps what it knows of tables within bounds, and all tables of a
+// transaction.
+func TestManyTables(t *testing.T) {
+	t.Parallel()
+	d := newTestDecoder(gtid.MySQL, nil)
+	table := func(id int, name string) []byte {
+		return event(binlog.TypeTableMap, string([]byte{byte(id), byte(id >> 8)})+"\x00\x00\x00\x00\x01\x00\x01t\x00"+string([]byte{byte(len(name))})+name+"\x00\x01\x03\x00\x00")
+	}
+	for txn := range 3 {
+		var events [][]byte
+		for id := range 3 * maxTables {
+			events = append(events, table(id, fmt.Sprintf("t%d_%d", txn, id)))
+		}
+		events = append(events, event(binlog.TypeWriteRows, "\x00\x00\x00\x00\x00\x00\x01\x00\x02\x00\x01\x01\x00\x01\x00\x00\x00"))
+		if got := all(t, d, events...); len(got) != 1 || !strings.HasPrefix(got[0], "insert") {
+			t.Fatalf("a row of the first of many tables became %q", got)
+		}
+		if len(d.known) > 4*maxTables {
+			t.Errorf("%d tables are kept", len(d.known))
+		}
+		all(t, d, event(binlog.TypeAnonymousGTID, strings.Repeat("\x00", 25)))
+		if len(d.known) > 0 || len(d.tables) > 0 {
+			t.Errorf("%d and %d tables are kept between transactions", len(d.known), len(d.tables))
+		}
+	}
+	wide := func(i int) []byte {
+		return event(binlog.TypeTableMap, "\x07\x00\x00\x00\x00\x00"+string([]byte{byte(i), byte(i >> 8)})+"\x01t\x00\x01s\x00\xfd\x00\x80\x00"+strings.Repeat("\x01", 1<<15)+"\x00"+strings.Repeat("\x00", 1<<12))
+	}
+	refused := 0
+	for i := range 40 {
+		if d.Decode(wide(i)) != nil {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("any number of columns is kept")
+	}
+	all(t, d, event(binlog.TypeGTID, ""))
+	if err := d.Decode(wide(1)); err != nil {
+		t.Errorf("in the next transaction: %v", err)
 	}
 }
 

@@ -179,11 +179,12 @@ func testCompressed(t *testing.T, server *dbtest.MySQL) {
 		defer s.exec(t, "SET GLOBAL log_bin_compress = OFF")
 	}
 	s.fill(t, samples)
-	s.exec(t, "BEGIN; UPDATE t SET id = id + 1000; DELETE FROM t WHERE id % 5 = 0; UPDATE t SET v1 = 1; COMMIT")
+	s.exec(t, "BEGIN; UPDATE t SET id = id + 1000; DELETE FROM t WHERE id % 5 = 0; UPDATE t SET v2 = 1; COMMIT")
+	s.exec(t, "ALTER TABLE t COMMENT '"+strings.Repeat("long ", 200)+"'")
 	events := s.events(t)
 	if count(events, binlog.TypeTransactionPayload) < 5 && count(events, binlog.TypeWriteRowsCompressedV1) < 5 ||
 		server.Flavor != "mysql" && (count(events, binlog.TypeUpdateRowsCompressedV1) == 0 || count(events, binlog.TypeDeleteRowsCompressedV1) == 0 ||
-			false) {
+			count(events, binlog.TypeQueryCompressed) == 0) {
 		t.Fatal("the log is not compressed")
 	}
 	d := NewDecoder(s.schema(t))

@@ -28,6 +28,9 @@ func (d *Decoder) query(e *binlog.Event) error {
 		return nil
 	}
 	d.forget(q.Schema, text)
+	if d.undone {
+		return nil
+	}
 	d.give(change.Event{Op: change.OpStatement, Prefix: string(q.Schema), Content: binlog.Redact(d.utf8(text, q.StatusVars), q.Mode())})
 	return nil
 }

@@ -2,6 +2,7 @@ package rowlog
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -20,11 +21,11 @@ type table struct {
 	declared bool // the schema had a part in it
 }
 
-// The bounds of what is kept of earlier messages: beyond them all is forgotten, which
-// costs time where it was from the same server and nothing where it was not.
+// The bounds of what is kept of tables. Between transactions all may be forgotten, since
+// each maps its tables again; within one that is refused beyond what no server sends.
 const (
-	maxKnown  = 1024
-	maxTables = 4096
+	maxTables  = 1024
+	maxColumns = 1 << 16
 )
 
 // tableMap takes up a TABLE_MAP event. The same event gives the same table as long as what
@@ -36,17 +37,26 @@ func (d *Decoder) tableMap(e *binlog.Event) error {
 	key := e.Body[min(idSize, len(e.Body)):]
 	t := d.known[string(key)]
 	if t == nil {
-		t = d.newTable(e)
-		if len(d.known) >= maxKnown {
-			clear(d.known)
+		if d.kept += len(d.mapped.Columns) + len(key)>>8; d.kept > 4*maxColumns {
+			return fmt.Errorf("%w: a transaction maps %d tables with more columns than this build keeps", binlog.ErrMalformed, len(d.tables))
 		}
+		t = d.newTable(e)
 		d.known[string(key)] = t
-	}
-	if len(d.tables) >= maxTables {
-		clear(d.tables)
 	}
 	d.tables[d.mapped.ID] = t
 	return nil
+}
+
+// tidy forgets tables at the beginning of a transaction, if there are many.
+func (d *Decoder) tidy() {
+	if len(d.tables) > maxTables {
+		clear(d.tables)
+	}
+	if len(d.known) > maxTables || d.kept > maxColumns {
+		clear(d.known)
+		clear(d.tables)
+		d.kept = 0
+	}
 }
 
 // idSize is the size of the table id that a TABLE_MAP's body begins with: the rest says
