@@ -132,7 +132,7 @@ func rows(t testing.TB) (*Decoder, [][]byte) {
 	return &d, list
 }
 
-func TestEventTakesNoMemory(t *testing.T) {
+func TestDecodingTakesNoMemory(t *testing.T) {
 	d, list := rows(t)
 	var ev change.Event
 	n := testing.AllocsPerRun(100, func() {
@@ -140,10 +140,34 @@ func TestEventTakesNoMemory(t *testing.T) {
 			if _, err := d.Event(m, &ev); err != nil {
 				t.Fatal(err)
 			}
+			if err := d.Decode(m); err != nil || d.Size(m) != int64(len(m)) {
+				t.Fatal(err)
+			}
+			for want := range 2 { // one event, then none
+				if is, err := d.Next(&ev); err != nil || is != (want == 0) {
+					t.Fatalf("next: %t, %v", is, err)
+				}
+			}
 		}
 	})
 	if n != 0 {
 		t.Errorf("%v allocations to decode %d rows, want none", n, len(list))
+	}
+}
+
+// TestNextAfterAnError demands that a message that was refused leaves no event behind.
+func TestNextAfterAnError(t *testing.T) {
+	t.Parallel()
+	d, list := rows(t)
+	var ev change.Event
+	if err := d.Decode(list[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Decode(list[0][:len(list[0])-1]); !errors.Is(err, ErrMalformed) {
+		t.Fatal(err)
+	}
+	if is, err := d.Next(&ev); is || err != nil {
+		t.Errorf("next: %t, %v", is, err)
 	}
 }
 
