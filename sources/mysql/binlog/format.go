@@ -113,3 +113,11 @@ func (f *Format) postHeaderSize(t Type, otherwise int) int {
 	}
 	return int(f.postHeader[t-1])
 }
+
+// flavor returns whose format it is; of none, MySQL's.
+func (f *Format) flavor() gtid.Flavor {
+	if f == nil || f.Flavor == 0 {
+		return gtid.MySQL
+	}
+	return f.Flavor
+}

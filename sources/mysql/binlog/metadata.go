@@ -1,5 +1,7 @@
 package binlog
 
+import "txreel/sources/mysql/gtid"
+
 // Metadata is what binlog_row_metadata adds to a TABLE_MAP event, column by column.
 // What the server did not say is absent: names, members and keys are there
 // with FULL only, and MariaDB says nothing at all with NO_LOG, its default.
@@ -50,11 +52,15 @@ const (
 // ErrMalformed.
 func (t *TableMap) ParseMetadata(e *Event) (*Metadata, error) {
 	m := &Metadata{Columns: make([]ColumnMetadata, len(t.Columns))}
+	character := Column.character
+	if t.flavor == gtid.MariaDB {
+		character = Column.characterOrGeometry
+	}
 	r := reader{b: t.Optional}
 	for !r.bad && len(r.b) > 0 {
 		field := r.u8()
 		value := reader{b: r.bytes(r.packed())}
-		m.field(field, &value, t.Columns)
+		m.field(field, &value, t.Columns, character)
 		r.bad = r.bad || value.bad
 	}
 	if r.bad {
@@ -63,8 +69,9 @@ func (t *TableMap) ParseMetadata(e *Event) (*Metadata, error) {
 	return m, nil
 }
 
-// field reads one field. Those that are not known are passed over.
-func (m *Metadata) field(field uint8, r *reader, columns []Column) {
+// field reads one field. Those that are not known are passed over. Character tells which columns
+// have a character set: of MariaDB's those with a GEOMETRY as well.
+func (m *Metadata) field(field uint8, r *reader, columns []Column, character func(Column) bool) {
 	switch field {
 	case fieldSignedness:
 		m.HasSigns = true
@@ -73,12 +80,12 @@ func (m *Metadata) field(field uint8, r *reader, columns []Column) {
 		m.bits(r, columns, every, func(c *ColumnMetadata, set bool) { c.Invisible = !set })
 	case fieldDefaultCharset:
 		m.HasCharsets = true
-		m.defaultCharset(r, columns, Column.character)
+		m.defaultCharset(r, columns, character)
 	case fieldEnumAndSetDefaultCharset:
 		m.defaultCharset(r, columns, Column.enumOrSet)
 	case fieldColumnCharset:
 		m.HasCharsets = true
-		m.each(r, columns, Column.character, func(c *ColumnMetadata) { c.Collation = uint32(r.packed()) })
+		m.each(r, columns, character, func(c *ColumnMetadata) { c.Collation = uint32(r.packed()) })
 	case fieldEnumAndSetColumnCharset:
 		m.each(r, columns, Column.enumOrSet, func(c *ColumnMetadata) { c.Collation = uint32(r.packed()) })
 	case fieldColumnName:
@@ -188,6 +195,8 @@ func (c Column) character() bool {
 	}
 	return false
 }
+
+func (c Column) characterOrGeometry() bool { return c.character() || c.geometry() }
 
 func (c Column) enum() bool {
 	real, _ := c.Real()

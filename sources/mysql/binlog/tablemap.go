@@ -1,5 +1,7 @@
 package binlog
 
+import "txreel/sources/mysql/gtid"
+
 // TableMap is a TABLE_MAP event: what the row events behind it, up to the end of their
 // statement, mean by a table id. Its slices alias the event. A table that is
 // mapped need not be changed: servers map tables that foreign keys refer to as well.
@@ -14,6 +16,7 @@ type TableMap struct {
 	Nullable []byte
 	// Optional is what binlog_row_metadata adds; see ParseMetadata.
 	Optional []byte
+	flavor   gtid.Flavor
 }
 
 // maxColumns is more than any server lets a table have.
@@ -23,7 +26,7 @@ const maxColumns = 1 << 16
 // only if that is too small.
 func (t *TableMap) Parse(e *Event, f *Format) error {
 	columns := t.Columns[:0]
-	*t = TableMap{}
+	*t = TableMap{flavor: f.flavor()}
 	r := reader{b: e.Body}
 	t.ID = r.tableID(f, TypeTableMap)
 	t.Flags = r.u16()

@@ -12,7 +12,7 @@ INSERT INTO every VALUES (NULL, -128, 65535, -8388608, 4294967295, -922337203685
 	b'1', b'1010101010101', b'1111111111111111111111111111111111111111111111111111111111111111', 2155, '9999-12-31', '-838:59:59', '838:59:58.999999', '1000-01-01 00:00:00', '9999-12-31 23:59:59.999', '2038-01-19 03:14:07', '1970-01-02 00:00:01.00001',
 	'abc', REPEAT('ß', 255), 'bin', 'vc', REPEAT('v', 3000), REPEAT('b', 300), REPEAT('t', 255), REPEAT('t', 65535 DIV 4), REPEAT('m', 70000), REPEAT('l', 70000), 'x', REPEAT('x', 65535), REPEAT('x', 70000), REPEAT('x', 70000),
 	'it''s', 'ö', 'x,z', '1,9', '{"a": [1, 2, {"b": null}]}', 1, 2, 3, 'z', 'q');
-CREATE TABLE geo (a int, g geometry, p point, z int); INSERT INTO geo VALUES (1, ST_GeomFromText('LINESTRING(0 0,1 1,2 2)'), ST_GeomFromText('POINT(1 2)'), 7); UPDATE geo SET p = NULL; -- one row an event: mysqlbinlog stops at the first geometry
+CREATE TABLE geo (a int, v varchar(9) CHARACTER SET utf8mb4, g geometry, w varchar(9) CHARACTER SET latin1, p point, x text CHARACTER SET ucs2, z int unsigned); INSERT INTO geo VALUES (1, 'v', ST_GeomFromText('LINESTRING(0 0,1 1,2 2)'), 'w', ST_GeomFromText('POINT(1 2)'), 'x', 7); UPDATE geo SET p = NULL; -- one row an event: mysqlbinlog stops at the first geometry
 INSERT INTO every (t1, vc, j) VALUES (0, '', '[]'), (NULL, NULL, NULL), (1, 'x', '"y"');
 UPDATE every SET t1 = 3, x4 = NULL WHERE id > 2; UPDATE every SET vc = CONCAT(id, 'v'); DELETE FROM every WHERE id = 3;
 SET SESSION binlog_row_image = 'MINIMAL'; UPDATE every SET t1 = 9, l4 = 'short'; UPDATE every SET t4 = 9 WHERE id = 1; DELETE FROM every WHERE id = 4; INSERT INTO every (t2) VALUES (1);
