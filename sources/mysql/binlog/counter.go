@@ -19,11 +19,13 @@ type Counter struct {
 	cursor   cursor
 	inflater Inflater
 
-	// For the events of a payload.
+	// For the events of a payload, and for those that come in pieces.
 	unpacker Unpacker
 	inner    cursor
+	outer    cursor
 	event    Event
 	body     []byte
+	pieces   *pieces
 }
 
 // NewCounter returns a Counter.
@@ -185,9 +187,11 @@ func (c *Counter) payload(e *Event, f *Format) bool {
 	if err != nil {
 		return false
 	}
-	if err := c.unpacker.Open(&p); err != nil {
-		return false
-	}
+	return c.unpacker.Open(&p) == nil && c.innerEvents(f)
+}
+
+// innerEvents counts the events of the payload that is open.
+func (c *Counter) innerEvents(f *Format) bool {
 	whole := true
 	for {
 		ok, err := c.innerEvent(f)
@@ -215,7 +219,7 @@ func (c *Counter) innerEvent(f *Format) (whole bool, err error) {
 	c.inner.from(in, uint64(h.Size)-HeaderSize)
 	switch {
 	case h.Type.HoldsRows():
-		whole = c.innerRows(h, f)
+		whole = c.streamRows(&c.inner, h, f)
 	case h.Type == TypeTableMap && h.Size <= maxInner:
 		for !c.inner.bad && c.inner.rest() > 0 {
 			c.body = append(c.body, c.inner.take(int(min(c.inner.rest(), windowSize)))...)
@@ -234,19 +238,31 @@ func (c *Counter) innerEvent(f *Format) (whole bool, err error) {
 	return whole, nil
 }
 
-// innerRows counts the rows of an event of a payload. What stands before them fits the
-// window.
-func (c *Counter) innerRows(h Header, f *Format) bool {
-	head := int(min(c.inner.rest(), windowSize/2))
-	if len(c.inner.b) < head && !c.inner.more(head) {
+// streamRows counts the rows of an event whose body the cursor walks over. What stands before them
+// fits the window.
+func (c *Counter) streamRows(at *cursor, h Header, f *Format) bool {
+	head := int(min(at.rest(), windowSize/2))
+	if len(at.b) < head && !at.more(head) {
 		return false
 	}
-	c.body = append(c.body, c.inner.b[:head]...)
-	c.event = Event{Header: h, Raw: c.body, Body: c.body[HeaderSize:]}
+	c.body = append(c.body[:0], at.b[:head]...)
+	c.event = Event{Header: h, Body: c.body}
 	rows, err := ParseRows(&c.event, f)
-	if err != nil || rows.Compressed {
+	if err != nil {
 		return false
 	}
-	c.inner.skip(uint64(head - len(rows.Data)))
-	return c.images(&rows, &c.inner)
+	at.skip(uint64(head - len(rows.Data)))
+	if !rows.Compressed {
+		return c.images(&rows, at)
+	}
+	size, n, err := inflated(rows.Data)
+	if err != nil {
+		return false
+	}
+	at.skip(uint64(n))
+	if c.inflater.reset(at) != nil {
+		return false
+	}
+	c.cursor.from(c.inflater.z, size)
+	return c.images(&rows, &c.cursor)
 }

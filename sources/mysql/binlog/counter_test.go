@@ -125,6 +125,28 @@ func TestCountsRows(t *testing.T) {
 		c.Count(event(t, f, TypeTableMap, mapBody), f)
 		touched, whole := c.Count(event(t, f, typ, rowBody), f)
 		check("plain", touched, whole)
+		inPieces := func(e *Event) ([]change.Touch, bool) {
+			cut := func(b []byte) int { return rapid.IntRange(0, min(len(b), 30000)).Draw(rt, "piece") }
+			at := HeaderSize + cut(e.Raw[HeaderSize:len(e.Raw)-1])
+			c.CountFirst(&Event{Header: e.Header, Raw: e.Raw[:at], Body: e.Raw[HeaderSize:at]}, f)
+			for {
+				piece := bytes.Clone(e.Raw[at:])
+				if len(piece) > 1 {
+					piece = piece[:max(1, cut(piece))]
+				}
+				touched, whole, done := c.CountMore(piece)
+				clear(piece) // it is the caller's again
+				at += len(piece)
+				if done != (at == len(e.Raw)) {
+					rt.Fatalf("done: %v at %d of %d", done, at, len(e.Raw))
+				}
+				if done {
+					return touched, whole
+				}
+			}
+		}
+		touched, whole = inPieces(event(t, f, typ, rowBody))
+		check("in pieces", touched, whole)
 		if kind.compressed {
 			return
 		}
@@ -135,6 +157,9 @@ func TestCountsRows(t *testing.T) {
 				event(t, inner, typ, rowBody).Raw, event(t, inner, TypeXID, make([]byte, 8)).Raw))
 			touched, whole := c.Count(e, f)
 			check("payload", touched, whole)
+			clear(c.tables)
+			touched, whole = inPieces(e)
+			check("payload in pieces", touched, whole)
 		}
 	})
 }
@@ -268,4 +293,43 @@ func TestColumnSize(t *testing.T) {
 			t.Fatalf("%+v: a value cut off has %d bytes", c, n)
 		}
 	})
+}
+
+func TestPiecesThatDoNotCome(t *testing.T) {
+	t.Parallel()
+	f := formatOf(t, "8.4.0", ChecksumCRC32)
+	c := NewCounter()
+	c.Count(event(t, f, TypeTableMap, tableBody(9, "s", "t", []Column{{ColumnTiny, 0}})), f)
+	e := event(t, f, TypeWriteRows, rowsBody(TypeWriteRows, 9, 1, bytes.Repeat([]byte{0, 7}, 1000), ones(1)))
+	first := &Event{Header: e.Header, Raw: e.Raw[:100], Body: e.Raw[HeaderSize:100]}
+
+	if touched, whole, done := c.CountMore(nil); touched != nil || whole || !done {
+		t.Error("a piece of nothing")
+	}
+	c.CountFirst(e, f) // is whole
+	if _, _, done := c.CountMore(nil); !done {
+		t.Error("a piece of a whole event")
+	}
+	c.CountFirst(first, f)
+	c.CountAbandon()
+	c.CountAbandon()
+	c.CountFirst(first, f)
+	c.CountFirst(first, f) // another connection
+	if _, _, done := c.CountMore(e.Raw[100:200]); done {
+		t.Error("done too early")
+	}
+	touched, whole, done := c.CountMore(e.Raw[200:])
+	if !done || !whole || len(touched) != 1 || touched[0].Rows != 1000 {
+		t.Errorf("%v, whole %v, done %v", touched, whole, done)
+	}
+	// More than the event has, and rows that end within one.
+	c.CountFirst(first, f)
+	if touched, whole, done = c.CountMore(append(bytes.Clone(e.Raw[100:]), 0)); !done || whole || len(touched) != 1 {
+		t.Errorf("%v, whole %v, done %v", touched, whole, done)
+	}
+	odd := event(t, f, TypeWriteRows, rowsBody(TypeWriteRows, 9, 1, bytes.Repeat([]byte{0}, 1001), ones(1)))
+	c.CountFirst(&Event{Header: odd.Header, Raw: odd.Raw[:50], Body: odd.Raw[HeaderSize:50]}, f)
+	if touched, whole, done = c.CountMore(odd.Raw[50:]); !done || whole || len(touched) != 1 || touched[0].Rows != 500 {
+		t.Errorf("%v, whole %v, done %v", touched, whole, done)
+	}
 }

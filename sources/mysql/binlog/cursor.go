@@ -117,3 +117,33 @@ func (c *cursor) packed() uint64 {
 		return first
 	}
 }
+
+// Read implements io.Reader for what the cursor walks over.
+func (c *cursor) Read(b []byte) (int, error) {
+	if len(c.b) == 0 {
+		if c.bad {
+			return 0, io.ErrUnexpectedEOF
+		}
+		if c.left == 0 {
+			return 0, io.EOF
+		}
+		if !c.more(1) {
+			return 0, io.ErrUnexpectedEOF
+		}
+	}
+	n := copy(b, c.b)
+	c.b = c.b[n:]
+	return n, nil
+}
+
+// ReadByte is Read of one byte.
+func (c *cursor) ReadByte() (byte, error) {
+	if len(c.b) == 0 {
+		var one [1]byte
+		_, err := c.Read(one[:])
+		return one[0], err
+	}
+	b := c.b[0]
+	c.b = c.b[1:]
+	return b, nil
+}

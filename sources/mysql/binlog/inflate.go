@@ -60,34 +60,47 @@ func (i *Inflater) Text(q *Query, limit uint64) ([]byte, error) {
 	return i.buf, nil
 }
 
-// open begins to read compressed bytes, and returns how many there will be. The first byte
+// open begins to read compressed bytes, and returns how many there will be.
+func (i *Inflater) open(compressed []byte) (uint64, error) {
+	size, n, err := inflated(compressed)
+	if err != nil {
+		return 0, err
+	}
+	i.src.Reset(compressed[n:])
+	return size, i.reset(&i.src)
+}
+
+// reset begins to read what is compressed in src.
+func (i *Inflater) reset(src flate.Reader) error {
+	if i.z == nil {
+		i.z = flate.NewReader(src)
+		return nil
+	}
+	if err := i.z.(flate.Resetter).Reset(src, nil); err != nil {
+		return fmt.Errorf("%w: decompress: %w", ErrMalformed, err)
+	}
+	return nil
+}
+
+// inflated returns how many bytes are compressed, and how many stand before them. The first byte
 // tells the algorithm, of which there is one, and how many bytes the size has, which
 // is stored most significant byte first. What follows is a zlib stream (RFC 1950): two bytes
 // of head, the compressed bytes, a checksum.
-func (i *Inflater) open(compressed []byte) (uint64, error) {
+func inflated(compressed []byte) (size uint64, before int, err error) {
 	if len(compressed) == 0 || compressed[0]&0x80 == 0 || compressed[0]>>4&7 != 0 {
-		return 0, fmt.Errorf("%w: compressed with an algorithm other than zlib", ErrMalformed)
+		return 0, 0, fmt.Errorf("%w: compressed with an algorithm other than zlib", ErrMalformed)
 	}
 	n := int(compressed[0] & 7)
 	if n < 1 || n > 4 || len(compressed) < 1+n+2 {
-		return 0, fmt.Errorf("%w: compressed bytes without a size", ErrMalformed)
+		return 0, 0, fmt.Errorf("%w: compressed bytes without a size", ErrMalformed)
 	}
-	var size uint64
 	for _, c := range compressed[1 : 1+n] {
 		size = size<<8 | uint64(c)
 	}
 	head := compressed[1+n:]
 	const deflate, dictionary = 8, 0x20
 	if head[0]&0x0f != deflate || head[1]&dictionary != 0 || binary.BigEndian.Uint16(head)%31 != 0 {
-		return 0, fmt.Errorf("%w: compressed bytes that are not zlib's", ErrMalformed)
+		return 0, 0, fmt.Errorf("%w: compressed bytes that are not zlib's", ErrMalformed)
 	}
-	i.src.Reset(head[2:])
-	if i.z == nil {
-		i.z = flate.NewReader(&i.src)
-		return size, nil
-	}
-	if err := i.z.(flate.Resetter).Reset(&i.src, nil); err != nil {
-		return 0, fmt.Errorf("%w: decompress: %w", ErrMalformed, err)
-	}
-	return size, nil
+	return size, 1 + n + 2, nil
 }

@@ -84,19 +84,24 @@ const maxWindow = 256 << 20
 // Open begins to read a payload.
 func (u *Unpacker) Open(p *Payload) error {
 	u.src.Reset(p.Data)
-	switch p.Algorithm {
+	return u.open(p.Algorithm, &u.src)
+}
+
+// open begins to read a payload that comes from src.
+func (u *Unpacker) open(algorithm PayloadAlgorithm, src io.Reader) error {
+	switch algorithm {
 	case PayloadNone:
-		u.in = &u.src
+		u.in = src
 		return nil
 	case PayloadZstd:
 	default:
-		return fmt.Errorf("%w: a payload compressed by algorithm %d, this build knows zstd and none", ErrMalformed, uint64(p.Algorithm))
+		return fmt.Errorf("%w: a payload compressed by algorithm %d, this build knows zstd and none", ErrMalformed, uint64(algorithm))
 	}
 	var err error
 	if u.z == nil {
-		u.z, err = zstd.NewReader(&u.src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		u.z, err = zstd.NewReader(src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 	} else {
-		err = u.z.Reset(&u.src)
+		err = u.z.Reset(src)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: decompress a payload: %w", ErrMalformed, err)
