@@ -48,7 +48,8 @@ const maxInner = 16 << 20
 // counted: a row that makes no sense, a table that was not mapped, a column type
 // of a later server. Then touched holds what could be. The slice is valid until the next
 // call; its tables are the same pointer for the same schema and name as long as the
-// Counter lives.
+// Counter lives. An event of which only the first piece is there is counted as far as it goes, and
+// the row that is cut off as one; CountFirst counts all of it.
 func (c *Counter) Count(e *Event, f *Format) (touched []change.Touch, whole bool) {
 	c.touched = c.touched[:0]
 	switch e.Type {
@@ -131,7 +132,11 @@ func (c *Counter) rows(e *Event, f *Format) bool {
 		}
 		c.cursor.from(c.inflater.z, size)
 	}
-	return c.images(&rows, &c.cursor)
+	whole := c.images(&rows, &c.cursor)
+	if !whole && uint64(e.Size) > uint64(len(e.Raw)) && c.tables[rows.TableID] != nil { // the rest of a row is in the next piece
+		c.touch(c.tables[rows.TableID].table, rows.Op, 1)
+	}
+	return whole
 }
 
 func (c *Counter) images(rows *Rows, at *cursor) bool {

@@ -306,6 +306,9 @@ func TestPiecesThatDoNotCome(t *testing.T) {
 	if touched, whole, done := c.CountMore(nil); touched != nil || whole || !done {
 		t.Error("a piece of nothing")
 	}
+	if touched, whole := c.Count(first, f); whole || len(touched) != 1 || touched[0].Rows != 35 { // 69 bytes of rows of 2
+		t.Errorf("the first piece alone: %v, whole %v", touched, whole)
+	}
 	c.CountFirst(e, f) // is whole
 	if _, _, done := c.CountMore(nil); !done {
 		t.Error("a piece of a whole event")
