@@ -139,8 +139,8 @@ func sameType(got, declared string) bool {
 			}
 		}
 	}
-	if strings.HasPrefix(got, "geom") && strings.Contains("geometry point linestring polygon multipoint multilinestring multipolygon geometrycollection", declared) {
-		return true
+	if got == "geomcollection" { // MySQL's name; MariaDB has the longer one
+		declared = strings.Replace(declared, "geometrycollection", "geomcollection", 1)
 	}
 	return got == declared
 }

@@ -3,12 +3,10 @@ package rowlog
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"txreel/change"
 	"txreel/sources/mysql/binlog"
-	"txreel/sources/mysql/gtid"
 	"txreel/sources/mysql/rowlog/charset"
 )
 
@@ -65,7 +63,7 @@ const idSize = 6
 
 func (d *Decoder) newTable(e *binlog.Event) *table {
 	m := &d.mapped
-	meta, err := d.metadata(e)
+	meta, err := m.ParseMetadata(e)
 	if err != nil { // rows can be read without it
 		meta = &binlog.Metadata{Columns: make([]binlog.ColumnMetadata, len(m.Columns))}
 	}
@@ -94,22 +92,6 @@ func (d *Decoder) newTable(e *binlog.Event) *table {
 		t.rel.Columns[i].Type = t.columns[i].name()
 	}
 	return t
-}
-
-// metadata reads what binlog_row_metadata adds. Both servers count YEAR among the numbers
-// that have a sign, and MariaDB GEOMETRY among the columns that have a character set.
-func (d *Decoder) metadata(e *binlog.Event) (*binlog.Metadata, error) {
-	counted := d.mapped
-	counted.Columns = slices.Clone(counted.Columns)
-	for i := range counted.Columns {
-		switch c := &counted.Columns[i]; {
-		case c.Type == binlog.ColumnYear:
-			c.Type = binlog.ColumnTiny
-		case c.Type == binlog.ColumnGeometry && d.format.Flavor == gtid.MariaDB:
-			c.Type = binlog.ColumnBlob
-		}
-	}
-	return counted.ParseMetadata(e)
 }
 
 // describe takes over what binlog_row_metadata adds.
