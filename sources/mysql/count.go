@@ -7,24 +7,27 @@ import (
 	"txreel/sources/mysql/binlog"
 )
 
-// counter finds what the index says of a group: tables, rows and a note.
+// counter finds what the index says of a group: tables, rows and a note. What cannot be counted
+// is in the record all the same.
 type counter struct {
 	*binlog.Counter
 	inflater binlog.Inflater
-	mapped   []byte // the last TABLE_MAP event of the group, for rows that come in pieces
-	table    binlog.TableMap
 }
 
-// begin forgets the group before.
-func (c *counter) begin() { c.mapped = c.mapped[:0] }
-
-// event counts the rows of an event, of which only the first packet is there if full is
-// set.
-func (c *counter) event(e *binlog.Event, f *binlog.Format, full bool) []change.Touch {
-	if e.Type == binlog.TypeTableMap {
-		c.mapped = append(c.mapped[:0], e.Raw...)
+// event counts the rows of an event, of which only the first packet is there if it comes in
+// pieces.
+func (c *counter) event(e *binlog.Event, f *binlog.Format, pieces bool) []change.Touch {
+	if pieces {
+		c.CountFirst(e, f)
+		return nil
 	}
-	touched, _ := c.Count(e, f) // what cannot be counted is in the record all the same
+	touched, _ := c.Count(e, f)
+	return touched
+}
+
+// more counts the next piece.
+func (c *counter) more(piece []byte) []change.Touch {
+	touched, _, _ := c.CountMore(piece)
 	return touched
 }
 

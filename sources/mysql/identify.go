@@ -64,27 +64,6 @@ func (c *Conn) identify(ctx context.Context) (Incarnation, error) {
 	return id, err
 }
 
-// ReadPosition returns the GTIDs of all that the source has committed until now, in the notation of GTID sets.
-func ReadPosition(ctx context.Context, conn *Conn) (change.Position, error) {
-	set, err := conn.executed(ctx)
-	if err != nil {
-		return "", err
-	}
-	return position(set), nil
-}
-
-// noTransactions is the position of a server that has committed nothing: a set with nothing in it, which is not the same
-// as no position.
-const noTransactions change.Position = ","
-
-// position writes a set of GTIDs as a position.
-func position(set *gtid.Set) change.Position {
-	if set.IsEmpty() {
-		return noTransactions
-	}
-	return change.Position(set.String())
-}
-
 // executed reads what ReadPosition returns. For MariaDB it is what its binlog holds, unlike gtid_current_pos, which
 // names what came from elsewhere and was never logged here.
 func (c *Conn) executed(ctx context.Context) (*gtid.Set, error) {

@@ -86,7 +86,8 @@ func (p *parser) idle() *change.Message {
 func (p *parser) event(h *binlog.Header, raw []byte, full bool) (*change.Message, error) {
 	var e binlog.Event
 	var err error
-	if full {
+	pieces := uint64(len(raw)) < uint64(h.Size) // else all of it is there, though an empty packet may follow
+	if pieces {
 		e = binlog.Event{Header: *h, Raw: raw, Body: raw[binlog.HeaderSize:]}
 	} else {
 		sum := binlog.ChecksumNone
@@ -138,7 +139,7 @@ func (p *parser) event(h *binlog.Header, raw []byte, full bool) (*change.Message
 	if p.note == "" {
 		p.note = p.count.note(&e)
 	}
-	touched := p.count.event(&e, p.format, full)
+	touched := p.count.event(&e, p.format, pieces)
 	return p.inside(raw, touched, where == binlog.Ends && !full)
 }
 
@@ -154,7 +155,7 @@ func (p *parser) piece(raw []byte, full bool) (*change.Message, error) {
 		}
 		return nil, nil
 	}
-	return p.inside(raw, nil, p.last.place == binlog.Ends && !full)
+	return p.inside(raw, p.count.more(raw), p.last.place == binlog.Ends && !full)
 }
 
 // inside delivers a packet of the open group, with which the group may end.
@@ -190,7 +191,6 @@ func (p *parser) begin(e *binlog.Event) (*change.Message, error) {
 		return nil, fmt.Errorf("%w: the source commits transactions without GTIDs, which cannot be told apart: SET GLOBAL gtid_mode = ON there (by way of OFF_PERMISSIVE and ON_PERMISSIVE), then run capture with --new-epoch", capture.ErrGap)
 	}
 	p.open, p.skip, p.note, p.opened = true, false, "", g.GTID
-	p.count.begin()
 	if p.held.Has(g.GTID) {
 		if err := p.ordered(g.GTID); err != nil {
 			return nil, err

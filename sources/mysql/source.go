@@ -180,6 +180,7 @@ func (s *Source) stop(err error) {
 	s.fail(err)
 	s.cancel()
 	s.joined.Wait()
+	s.parser.count.CountAbandon()
 	s.closeConns()
 	s.timer.Stop()
 }
