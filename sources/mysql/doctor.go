@@ -74,6 +74,7 @@ func Doctor(ctx context.Context, url string, opts DoctorOptions) ([]sources.Find
 		{"binlog_checksum", d.checkChecksum},
 		{"durability", d.checkDurability},
 		{"limits", d.checkLimits},
+		{"lasting settings", d.checkLasting},
 		{"binlog contents", d.checkContents},
 		{"capture privileges", d.checkCapturePrivileges},
 		{"base privileges", d.checkBasePrivileges},

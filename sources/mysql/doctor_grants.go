@@ -79,7 +79,9 @@ func cutOutside(s, sep string) (before, after string, found bool) {
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case quote != 0:
-			if c == quote {
+			if c == '\\' && quote != '`' {
+				i++ // a hash can hold a quote
+			} else if c == quote {
 				quote = 0 // a doubled one opens the next
 			}
 		case c == '`' || c == '\'' || c == '"':

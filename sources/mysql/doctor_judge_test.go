@@ -47,6 +47,7 @@ func TestParseGrants(t *testing.T) {
 		{name: "MariaDB's old name", lines: []string{"GRANT REPLICATION CLIENT ON *.* TO `a`@`%`"}, has: []string{"BINLOG MONITOR"}},
 		{name: "on objects", lines: []string{"GRANT USAGE ON *.* TO `a`@`%`", "GRANT SELECT (`a ON b`, `c`), INSERT ON `d ON e`.`t` TO `a`@`%`", "GRANT EXECUTE ON PROCEDURE `d`.`p` TO `a`@`%`"},
 			lacks: []string{"SELECT", "USAGE", "EXECUTE"}, others: 2},
+		{name: "a role with a trap for a name", lines: []string{"GRANT `x, SELECT, y ON *.* TO z` TO `a`@`%`"}, lacks: []string{"SELECT"}},
 		{name: "a trap in a name", lines: []string{"GRANT USAGE ON *.* TO `x ON *.* TO y``, SELECT ON *.* TO`@`%`", "SET DEFAULT ROLE `r` FOR `a`@`%`", "", "GRANT"}, lacks: []string{"SELECT"}},
 	} {
 		g := parseGrants(c.lines)
@@ -169,7 +170,9 @@ func TestDoctorOfWhatNoTestServerIs(t *testing.T) {
 	expect(t, look(map[string]string{"log_bin": "ON", "binlog_storage_engine": "innodb"}, true, "db", func(d *doctor) error { return d.checkLogBin(t.Context()) }),
 		want{"log_bin", problem, "inside InnoDB", "binlog_storage_engine"})
 	expect(t, look(nil, false, "shop.cluster-ro-abc.eu-central-1.rds.amazonaws.com", func(d *doctor) error { return d.checkPlatform(t.Context()) }),
-		want{"platform", problem, "reader endpoint", "writer endpoint"}, want{"platform", note, "Amazon RDS", ""})
+		want{"platform", problem, "reader of an Aurora cluster", "writer endpoint"}, want{"platform", note, "Amazon RDS", ""})
+	expect(t, look(map[string]string{"aurora_version": "3.08", "innodb_read_only": "ON"}, false, "10.0.0.5", func(d *doctor) error { return d.checkPlatform(t.Context()) }),
+		want{"platform", problem, "reader of an Aurora cluster", "writer endpoint"})
 	expect(t, look(map[string]string{"wsrep_on": "ON", "wsrep_provider": "/usr/lib/galera/libgalera_smm.so"}, true, "db", func(d *doctor) error { return d.checkCluster(t.Context()) }),
 		want{"cluster", warning, "Galera", ""})
 	if f := look(map[string]string{"wsrep_on": "ON", "wsrep_provider": "none"}, true, "db", func(d *doctor) error { return d.checkCluster(t.Context()) }); len(f) > 0 {

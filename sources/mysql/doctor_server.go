@@ -40,8 +40,8 @@ func judgeVersion(version string, number int, mariadb bool) sources.Finding {
 func (d *doctor) checkPlatform(context.Context) error {
 	const check = "platform"
 	host := strings.ToLower(d.conn.cfg.Host)
-	if strings.Contains(host, ".cluster-ro-") {
-		d.add(check, sources.SeverityProblem, "use the cluster's writer endpoint, without -ro-, in the source", "the source names Aurora's reader endpoint: only the writer has the binlog")
+	if strings.Contains(host, ".cluster-ro-") || d.set.host == onAurora && d.on("innodb_read_only") {
+		d.add(check, sources.SeverityProblem, "use the cluster's writer endpoint, without -ro-, in the source", "the source is a reader of an Aurora cluster: only the writer has the binlog")
 	}
 	if d.set.host != selfHosted {
 		d.add(check, sources.SeverityNote, "", "this seems to be %s: statements for it come from its documentation and have not been run by txreel's tests, which use servers of their own", d.set.host)
@@ -102,6 +102,28 @@ func (d *doctor) checkDurability(context.Context) error {
 	}
 	d.add(check, sources.SeverityWarning, strings.Join(fixes, "\n"), "%s: after a crash of its machine the server can lack transactions that the archive holds. "+
 		"Its history then is another one, and a new epoch begins", strings.Join(values, ", "))
+	return nil
+}
+
+// checkLasting looks for settings that a restart undoes: MariaDB has no SET PERSIST. MySQL does not tell them apart.
+func (d *doctor) checkLasting(ctx context.Context) error {
+	const check = "lasting settings"
+	if !d.mariadb || d.set.host != selfHosted {
+		return nil
+	}
+	r, err := d.conn.Query(ctx, `SELECT LOWER(VARIABLE_NAME), GLOBAL_VALUE, DEFAULT_VALUE FROM information_schema.SYSTEM_VARIABLES
+		WHERE GLOBAL_VALUE_ORIGIN = 'SQL' AND GLOBAL_VALUE <> DEFAULT_VALUE AND VARIABLE_NAME IN ('binlog_format', 'binlog_row_image', 'binlog_row_metadata',
+			'binlog_checksum', 'binlog_expire_logs_seconds', 'gtid_strict_mode', 'gtid_domain_id', 'server_id', 'sync_binlog', 'innodb_flush_log_at_trx_commit')
+		ORDER BY 1`)
+	if err != nil {
+		return err
+	}
+	for _, row := range r.Rows {
+		d.add(check, sources.SeverityWarning, "in my.cnf under [mysqld]: "+cnfLine(row[0].String(), row[1].String()), "%s was set while the server ran: unless my.cnf says so too, it is %s again after the next start", row[0], row[2])
+	}
+	if len(r.Rows) == 0 {
+		d.add(check, sources.SeverityOK, "", "what matters here was not changed since the server's start")
+	}
 	return nil
 }
 

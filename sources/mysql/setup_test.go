@@ -111,6 +111,9 @@ func TestSetupRoundTrip(t *testing.T) {
 			findings := examine(t, url, DoctorOptions{})
 			expect(t, findings, want{"capture privileges", ok, "tx''reel", ""}, want{"base privileges", ok, "", ""}, want{"encryption", ok, "is encrypted", ""},
 				want{"binlog_format", ok, "", ""}, want{"binlog_row_image", ok, "", ""}, want{"binlog_row_metadata", ok, "", ""}, want{"binlog retention", ok, "3 days", ""})
+			if flavor == "mariadb" {
+				expect(t, findings, want{"lasting settings", warning, "binlog_format was set while the server ran: unless my.cnf says so too, it is MIXED again", "in my.cnf under [mysqld]: binlog_format = ROW"})
+			}
 			for _, try := range []func(*testing.T, *Conn){mayCapture, mayRead, mayNotWrite} {
 				own := connect(t, url)
 				try(t, own)
@@ -332,6 +335,24 @@ func TestSetupWantsTLSFromTheServer(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestParseCreateUser(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string][2]bool{
+		"CREATE USER `a`@`%` REQUIRE SSL ACCOUNT LOCK":                 {true, true},
+		"CREATE USER `a`@`%` IDENTIFIED BY PASSWORD '*23' REQUIRE SSL": {true, false},
+		"CREATE USER `a`@`%`":                                              {false, false},
+		"CREATE USER ` REQUIRE SSL ACCOUNT LOCK\\`@`%`":                    {false, false},
+		"CREATE USER `a`@`%` REQUIRE SUBJECT '/CN=x' PASSWORD EXPIRE":      {true, false},
+		"CREATE USER `a`@`%` COMMENT 'it\\'s' REQUIRE NONE ACCOUNT UNLOCK": {false, false},
+		"CREATE USER `a`@`%` IDENTIFIED WITH 'caching_sha2_password' AS '$A$00A$\\'(X\\\\' REQUIRE SSL PASSWORD EXPIRE DEFAULT ACCOUNT UNLOCK PASSWORD REQUIRE CURRENT DEFAULT": {true, false},
+		"CREATE USER `a`@`%` IDENTIFIED WITH 'caching_sha2_password' AS '\"\\' REQUIRE SSL' REQUIRE NONE PASSWORD EXPIRE DEFAULT ACCOUNT LOCK":                                  {false, true},
+	} {
+		if tls, locked := parseCreateUser(text); tls != want[0] || locked != want[1] {
+			t.Errorf("%s: TLS %v, locked %v", text, tls, locked)
+		}
+	}
 }
 
 // TestNativeHash compares with what MariaDB's PASSWORD() returns.

@@ -28,15 +28,20 @@ func readAccount(ctx context.Context, conn *Conn, account string) (accountFacts,
 	if err != nil {
 		return a, fmt.Errorf("look at user %s: %w", account, err)
 	}
-	text, _, _ := cutOutside(r.Rows[0][0].String(), " PASSWORD EXPIRE") // hashes and comments stay inside of quotes
-	_, tail, required := cutOutside(text, " REQUIRE ")
-	_, _, a.locked = cutOutside(r.Rows[0][0].String(), " ACCOUNT LOCK")
-	a.exists, a.tls = true, required && !strings.HasPrefix(tail, "NONE")
+	a.exists = true
+	a.tls, a.locked = parseCreateUser(r.Rows[0][0].String())
 	a.grants, err = readGrants(ctx, conn, account)
 	if err != nil {
 		return a, fmt.Errorf("look at the privileges of user %s: %w", account, err)
 	}
 	return a, nil
+}
+
+// parseCreateUser reads what SHOW CREATE USER says beside names, hashes and comments, which are in quotes.
+func parseCreateUser(text string) (tls, locked bool) {
+	_, tail, required := cutOutside(text, " REQUIRE ")
+	_, _, locked = cutOutside(text, " ACCOUNT LOCK")
+	return required && !strings.HasPrefix(tail, "NONE"), locked
 }
 
 // needs are the privileges the account shall have.
