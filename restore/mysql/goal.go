@@ -73,16 +73,22 @@ func (t *Target) checkExecuted(executed *gtid.Set) error {
 	return nil
 }
 
-// find returns the Seq of a transaction behind after; zero when it is not there.
-func (t *Target) find(ctx context.Context, after change.Seq, g gtid.GTID) change.Seq {
-	p, want := t.job.Plan, g.String()
+// find returns the Seq of a transaction behind after, or where the zero GTID is asked for, of the first one
+// that is not executed; zero when it is not there.
+func (t *Target) find(ctx context.Context, after change.Seq, want gtid.GTID, executed *gtid.Set) change.Seq {
+	p := t.job.Plan
 	for x, err := range t.job.Archive.Segments(ctx, p.Epoch, after+1) {
 		if err != nil || x.First() > p.Seq {
 			return 0 // it serves an error's text only
 		}
 		for i := range x.Txns {
-			if x.Txns[i].XID == want {
-				return x.Txns[i].Seq
+			e := &x.Txns[i].Txn
+			if e.Kind != change.TxnSource || e.Seq <= after {
+				continue
+			}
+			g, err := gtid.ParseGTID(e.XID)
+			if err == nil && (g == want || want.IsZero() && !executed.Has(g)) {
+				return e.Seq
 			}
 		}
 	}

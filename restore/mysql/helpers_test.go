@@ -254,8 +254,15 @@ var (
 	pairsMu sync.Mutex
 )
 
-// TestMain ends the shared servers.
+// TestMain ends the shared servers, or is a restore to be killed.
 func TestMain(m *testing.M) {
+	if what := os.Getenv(helperVariable); what != "" {
+		if err := helper(what); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	code := m.Run()
 	for _, p := range pairs {
 		_ = errors.Join(p.source.Close(), p.target.Close())

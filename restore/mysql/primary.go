@@ -32,6 +32,7 @@ type primary struct {
 	ledger   *ledger
 	// statement is shown the text of every statement before it is sent, for the states of EVENT objects.
 	statement func(ctx context.Context, schema, text []byte) error
+	link      func(net.Conn) net.Conn // around a replica's connection; nil for none
 
 	cred   *credentials
 	listen net.Listener
@@ -111,6 +112,9 @@ const loginTimeout = 30 * time.Second
 
 // serve answers one connection until it ends.
 func (p *primary) serve(link net.Conn, users server.AuthenticationHandler) {
+	if p.link != nil {
+		link = p.link(link)
+	}
 	defer func() { _ = link.Close() }()
 	stop := context.AfterFunc(p.ctx, func() { _ = link.Close() })
 	defer stop()

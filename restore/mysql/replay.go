@@ -86,7 +86,7 @@ func (t *Target) newPrimary(ctx context.Context, open func(after change.Seq) *ar
 	}
 	return &primary{
 		flavor: t.version.flavor, version: t.version.text, serverID: id, uuid: newUUID(),
-		cut: t.job.Plan.Seq, open: open, ledger: newLedger(t.applied), statement: states.statement,
+		cut: t.job.Plan.Seq, open: open, ledger: newLedger(t.applied), statement: states.statement, link: t.link,
 	}, nil
 }
 
@@ -159,7 +159,7 @@ func (t *Target) follow(ctx context.Context, p *primary) error {
 			return err
 		}
 		if s.applierErrno != "0" && s.applierErrno != "" {
-			return t.applierError(ctx, s)
+			return t.applierError(ctx, s, executed)
 		}
 		if err := p.failure(); err != nil {
 			return err
@@ -214,14 +214,11 @@ func (t *Target) done(executed *gtid.Set) int64 {
 }
 
 // applierError turns the failure of a transaction into an error about its Seq.
-func (t *Target) applierError(ctx context.Context, s replicaStatus) error {
+func (t *Target) applierError(ctx context.Context, s replicaStatus, executed *gtid.Set) error {
 	g, text := t.applierFailure(ctx, s)
 	err := fmt.Errorf("the target could not apply it: %s (error %s)", text, s.applierErrno)
-	if g.IsZero() {
-		return err
-	}
-	if seq := t.find(ctx, t.applied, g); seq > 0 {
+	if seq := t.find(ctx, t.applied, g, executed); seq > 0 {
 		return &restore.RecordError{Seq: seq, Err: err}
 	}
-	return fmt.Errorf("transaction %s: %w", g, err)
+	return err
 }

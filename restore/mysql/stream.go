@@ -344,12 +344,22 @@ func (d *sender) head() error {
 		return err
 	}
 	if first || !d.fresh { // not, or not for sure, the beginning of the source's file
-		if raw, err = binlog.Resume(&e); err != nil {
-			return err
-		}
+		raw = again(&e)
 	}
 	d.told, d.fresh, d.sum = true, false, d.format.Checksum
 	return d.wire.event(raw)
+}
+
+// again returns a copy of a FORMAT_DESCRIPTION event without the time at which the source
+// started, which would make a replica drop the temporary tables that later events need.
+// All else stays, as a primary has it: behind the first part of a transaction, where a connection broke, MySQL 9.7 does
+// not survive one that calls itself artificial or has no position.
+func again(e *binlog.Event) []byte {
+	const created = 2 + 50 // behind the version of the format and that of the server
+	copied := *e
+	copied.Body = bytes.Clone(e.Body)
+	clear(copied.Body[created : created+4])
+	return binlog.AppendMoved(nil, &copied, e.LogPos)
 }
 
 // keepWarm sends what waits in the buffer, and heartbeats while nothing else is

@@ -8,6 +8,7 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"net"
 
 	"txreel/change"
 	"txreel/restore"
@@ -40,6 +41,7 @@ type Target struct {
 	applied  change.Seq
 	replay   int64 // transactions between base and cut
 	warnings []string
+	link     func(net.Conn) net.Conn // around a replica's connection, in tests
 	// lastWords are statements behind which the target takes no writes.
 	lastWords []string
 }
