@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/zlib"
 	"encoding/binary"
+	"sync"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -137,17 +138,19 @@ func deflated(b []byte) []byte {
 	return out.Bytes()
 }
 
+// encoder is made once: that takes longer than all it does here.
+var encoder = sync.OnceValue(func() *zstd.Encoder {
+	z, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	return z
+})
+
 // payloadBody builds a TRANSACTION_PAYLOAD event's body of events.
 func payloadBody(t testing.TB, algorithm PayloadAlgorithm, events ...[]byte) []byte {
 	t.Helper()
 	all := bytes.Join(events, nil)
 	data := all
 	if algorithm == PayloadZstd {
-		z, err := zstd.NewWriter(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		data = z.EncodeAll(all, nil)
+		data = encoder().EncodeAll(all, nil)
 	}
 	field := func(b []byte, id byte, v uint64) []byte {
 		value := appendPacked(nil, v)

@@ -211,6 +211,10 @@ func TestCountsWhatItCan(t *testing.T) {
 		t.Errorf("an unknown type: %v, whole %v", touched, whole)
 	}
 
+	if touched, whole := count(TypeWriteRows, rowsBody(TypeWriteRows, 11, 2, make([]byte, 5+255), ones(2))); whole || len(touched) != 0 {
+		t.Errorf("an unknown type that is not NULL: %v, whole %v", touched, whole)
+	}
+
 	// The event that only ends a statement, and events that hold no rows.
 	if touched, whole := count(TypeWriteRows, rowsBody(TypeWriteRows, dummyTable, 0, nil)); !whole || len(touched) != 0 {
 		t.Errorf("a dummy: %v, whole %v", touched, whole)
