@@ -39,6 +39,10 @@ type BaseOptions struct {
 	// Progress, if not nil, is called from time to time, by several goroutines. Its unit is
 	// bytes as the server estimates them.
 	Progress func(sources.BaseProgress)
+
+	// hook is told when the snapshot and the definitions are there; for tests that change
+	// something at that moment.
+	hook func(step string)
 }
 
 // The flavors, as the archive names them.
@@ -69,6 +73,9 @@ func (o *BaseOptions) defaults() {
 	if o.MaxHistory <= 0 {
 		o.MaxHistory = 20_000_000
 	}
+	if o.hook == nil {
+		o.hook = func(string) {}
+	}
 }
 
 // TakeBase reads every database of the server as it stood at one GTID set, and stores
@@ -98,12 +105,14 @@ func takeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 	if err := b.takeSnapshot(ctx); err != nil {
 		return nil, err
 	}
+	o.hook("snapshot")
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Longest, fmt.Errorf("the base took longer than %s, for which the server had to keep every old row: "+
 		"take it from a replica, or allow it more time", o.Longest))
 	defer cancel()
 	if err := b.readDefinitions(ctx); err != nil {
 		return nil, err
 	}
+	o.hook("definitions")
 	if err := b.copyTables(ctx); err != nil {
 		return nil, err
 	}
