@@ -156,10 +156,14 @@ func TestDoctorAndItsCure(t *testing.T) {
 
 			findings := examine(t, url, DoctorOptions{AllowLock: true})
 			expect(t, findings, want{"log_bin", problem, "no binlog", "in my.cnf under [mysqld]: log_bin = binlog; then restart"})
-			mend(t, m, slices.DeleteFunc(findings, func(f sources.Finding) bool { return f.Check != "log_bin" }))
+			if flavor == "mysql" { // without one it cannot even be made a replica, as below; MariaDB has no 0
+				expect(t, findings, want{"server_id", problem, "server_id is 0", "SET PERSIST server_id = 1;"})
+			}
+			mend(t, m, slices.DeleteFunc(findings, func(f sources.Finding) bool { return f.Check != "log_bin" && f.Check != "server_id" }))
 
 			m.MustExec(t, "", sickSchema)
 			release := holdOpen(t, m)
+			updates, unfollow := follow(t, m)
 			findings = examine(t, url, DoctorOptions{AllowLock: true, MinRetention: 36 * time.Hour})
 			expect(t, findings,
 				want{"version", ok, m.Version, ""},
@@ -178,7 +182,7 @@ func TestDoctorAndItsCure(t *testing.T) {
 			)
 			if flavor == "mysql" {
 				expect(t, findings,
-					want{"server_id", problem, "0", "SET PERSIST server_id = 1;"},
+					want{"server_id", ok, "1", ""},
 					want{"gtid_mode", problem, "gtid_mode is OFF", "SET PERSIST gtid_mode = OFF_PERMISSIVE; SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON;"},
 					want{"binlog_row_value_options", note, "JSON", "SET PERSIST binlog_row_value_options = '';"},
 					want{"binlog_transaction_compression", note, "ON", "binlog_transaction_compression = OFF;"},
@@ -208,7 +212,10 @@ func TestDoctorAndItsCure(t *testing.T) {
 				want{"storage engines", warning, "`shop`.`old` (MyISAM)", "ALTER TABLE `shop`.`old` ENGINE = InnoDB;"},
 				want{"foreign keys and triggers", note, "`shop`.`child`.`loose_child`", ""},
 				want{"events", note, "`shop`.`tick`), and event_scheduler is OFF", ""},
-				want{"unlogged writes", note, "'root'@'localhost'", ""})
+				want{"unlogged writes", note, "'root'@'localhost'", ""},
+				want{"replica", problem, updates + " is OFF", "in my.cnf under [mysqld]: " + updates + " = ON"},
+				want{"delayed replica", warning, "600 s", "without a delay"},
+				want{"replica filters", warning, "Replicate_Ignore_DB = secret", "from the source itself"})
 			if flavor == "mysql" {
 				expect(t, findings,
 					want{"cascading foreign keys", warning, "1 foreign keys", "in my.cnf under [mysqld]: innodb_native_foreign_keys = OFF"},
@@ -218,8 +225,10 @@ func TestDoctorAndItsCure(t *testing.T) {
 			} else {
 				expect(t, findings, want{"cascading foreign keys", warning, "1 foreign keys", ""}, want{"sessions", note, "does not show", ""})
 			}
-			mend(t, m, findings, "temporary tables")
+			mend(t, m, findings, "temporary tables", "delayed replica", "replica filters")
 			release()
+			expect(t, examine(t, url, DoctorOptions{}), want{"replica", note, "what it has applied", ""})
+			unfollow()
 			findings = examine(t, url, DoctorOptions{AllowLock: true, MinRetention: 36 * time.Hour})
 			if flavor == "mysql" {
 				expectNone(t, findings, note, "unlogged writes", "events", "foreign keys and triggers")
@@ -229,7 +238,8 @@ func TestDoctorAndItsCure(t *testing.T) {
 			}
 			expect(t, findings, want{"primary keys", ok, "every table has a key", ""}, want{"storage engines", ok, "", ""}, want{"prepared transactions", ok, "", ""},
 				want{"binlog filters", ok, "", ""}, want{"binlog retention", ok, "36 hours", ""})
-			checkReplicas(t, m, url)
+			m.MustExec(t, "", "SET GLOBAL read_only = ON")
+			expect(t, examine(t, url, DoctorOptions{}), want{"read_only", note, "read-only", ""})
 
 			if err := m.Stop(t.Context()); err != nil {
 				t.Fatal(err)
@@ -271,26 +281,15 @@ func holdOpen(t *testing.T, m *dbtest.MySQL) (release func()) {
 	}
 }
 
-// checkReplicas makes the server a replica of nobody.
-func checkReplicas(t *testing.T, m *dbtest.MySQL, url string) {
+// follow makes the server a replica of nobody, late and choosy, and unfollow undoes it.
+func follow(t *testing.T, m *dbtest.MySQL) (updates string, unfollow func()) {
 	t.Helper()
-	updates, follow, reset := "log_replica_updates", "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=1, SOURCE_DELAY=600; CHANGE REPLICATION FILTER REPLICATE_IGNORE_DB = (secret)", "STOP REPLICA; RESET REPLICA ALL; CHANGE REPLICATION FILTER REPLICATE_IGNORE_DB = ()"
+	updates, begin, end := "log_replica_updates", "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=1, SOURCE_DELAY=600; CHANGE REPLICATION FILTER REPLICATE_IGNORE_DB = (secret)", "STOP REPLICA; RESET REPLICA ALL"
 	if m.Flavor == "mariadb" {
-		updates, follow, reset = "log_slave_updates", "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=1, MASTER_DELAY=600; SET GLOBAL replicate_ignore_db='secret'", "STOP SLAVE; RESET SLAVE ALL; SET GLOBAL replicate_ignore_db=''"
+		updates, begin, end = "log_slave_updates", "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=1, MASTER_DELAY=600; SET GLOBAL replicate_ignore_db='secret'", "STOP SLAVE; RESET SLAVE ALL"
 	}
-	m.MustExec(t, "", follow)
-	findings := examine(t, url, DoctorOptions{})
-	expect(t, findings, want{"replica", problem, updates + " is OFF", "in my.cnf under [mysqld]: " + updates + " = ON"},
-		want{"delayed replica", warning, "600 s", "without a delay"}, want{"replica filters", warning, "Replicate_Ignore_DB = secret", "from the source itself"})
-	mend(t, m, findings, "delayed replica", "replica filters")
-	findings = examine(t, url, DoctorOptions{})
-	expect(t, findings, want{"replica", note, "what it has applied", ""})
-	m.MustExec(t, "", reset+"; SET GLOBAL read_only = ON")
-	findings = examine(t, url, DoctorOptions{})
-	expect(t, findings, want{"read_only", note, "read-only", ""})
-	if strings.Contains(show(findings), "replica:") {
-		t.Errorf("it is a replica no more:\n%s", show(findings))
-	}
+	m.MustExec(t, "", begin)
+	return updates, func() { m.MustExec(t, "", end) }
 }
 
 // TestDoctorWritesNothing compares the server before and after.
