@@ -75,6 +75,9 @@ func TestAllocations(t *testing.T) {
 		if got := testing.AllocsPerRun(50, func() { w.decodeOnce(t, d, &ev) }); got > 0 {
 			t.Errorf("%s: %v allocations for %d rows", w.name, got, w.n)
 		}
+		if n := cap(d.text) + cap(d.columns.buf) + cap(d.inflated); n > 16<<10 {
+			t.Errorf("%s: %d bytes are kept for rows of a few", w.name, n)
+		}
 	}
 }
 

@@ -125,6 +125,41 @@ func TestRows(t *testing.T) {
 	}
 }
 
+// TestStrings gives bytes where a character set has no meaning for them.
+func TestStrings(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ collation, in, want string }{
+		{"\x2d", "\xc3\xa9", "insert -> @1=text \"é\""}, {"\x2d", "\xe9", "insert -> @1=binary \"\\xe9\""},
+		{"\x08", "\xe9", "insert -> @1=text \"é\""}, {"\x1a", "\x81", "insert -> @1=binary \"\\x81\""}, {"\x3f", "a", "insert -> @1=binary \"a\""},
+		{"\xfc\x47\x01", "a", "insert -> @1=binary \"a\""}, // a collation that no server has
+	} {
+		table := "\x07\x00\x00\x00\x00\x00\x01\x00\x01t\x00\x01s\x00\x01\x0f\x02\x09\x00\x01\x02" + string([]byte{byte(len(c.collation))}) + c.collation
+		rows := "\x07\x00\x00\x00\x00\x00\x01\x00\x02\x00\x01\x01\x00" + string([]byte{byte(len(c.in))}) + c.in
+		got := all(t, newTestDecoder(gtid.MySQL, nil), event(binlog.TypeTableMap, table), event(binlog.TypeWriteRows, rows))
+		if len(got) != 1 || got[0] != c.want {
+			t.Errorf("%q in collation %x: got %s, want %s", c.in, c.collation, got, c.want)
+		}
+	}
+}
+
+// TestLeftBehind forgets the rows of an event that nobody asked for.
+func TestLeftBehind(t *testing.T) {
+	t.Parallel()
+	d := newTestDecoder(gtid.MariaDB, nil)
+	var ev change.Event
+	for _, raw := range [][]byte{event(binlog.TypeTableMap, mariadbTable()), event(binlog.TypeWriteRowsV1, mariadbRows())} {
+		if err := d.Decode(raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if is, err := d.Next(&ev); !is || err != nil {
+		t.Fatal(is, err)
+	}
+	if got := all(t, d, event(binlog.TypeXID, "12345678")); len(got) > 0 {
+		t.Errorf("an XID event became %q", got)
+	}
+}
+
 // TestRelations demands the same Relation for the same table, and another for another.
 func TestRelations(t *testing.T) {
 	t.Parallel()
