@@ -30,6 +30,7 @@ type captureCmd struct {
 
 // Run implements the command.
 func (c *captureCmd) Run(a *app) error {
+	boundMemory()
 	log := newLogger(a.stderr, c.LogFormat, isTerminal(a.stderr))
 	status := &capture.Status{}
 	monitor, err := startMetrics(c.Metrics, status)

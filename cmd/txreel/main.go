@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -124,3 +125,15 @@ type signalError struct{ signal os.Signal }
 
 // Error implements error.
 func (e *signalError) Error() string { return "stopped by signal: " + e.signal.String() }
+
+// memoryGoal is what the garbage collector keeps the memory of a capture or a restore
+// below, as far as what is in use allows: a transaction may be of any size, and 256 MiB
+// are promised.
+const memoryGoal = 176 << 20
+
+// boundMemory sets the goal, unless the environment sets one.
+func boundMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryGoal)
+	}
+}

@@ -96,6 +96,7 @@ func (c *restoreCmd) restorer(engine string) (restore.Dialect, func(ctx context.
 
 // Run implements the command.
 func (c *restoreCmd) Run(a *app) error {
+	boundMemory()
 	goal, err := c.goal()
 	if err != nil {
 		return err
