@@ -71,7 +71,7 @@ func show(findings []sources.Finding) string {
 // mend does what the findings say, word by word: SQL through the vendor's own client, settings of my.cnf with a restart.
 func mend(t *testing.T, m *dbtest.MySQL, findings []sources.Finding, except ...string) {
 	t.Helper()
-	restart := false
+	restart, script := false, ""
 	for _, f := range findings {
 		if f.Fix == "" || slices.Contains(except, f.Check) {
 			continue
@@ -92,9 +92,7 @@ func mend(t *testing.T, m *dbtest.MySQL, findings []sources.Finding, except ...s
 			restart = true
 			continue
 		}
-		if _, err := m.Client(t.Context(), "", f.Fix); err != nil {
-			t.Errorf("the fix of %s does not run: %s: %v", f.Check, f.Fix, err)
-		}
+		script += f.Fix + "\n"
 		// Without a line in my.cnf a restart would undo it.
 		for line := range strings.Lines(f.Fix) {
 			if _, cnf, found := strings.Cut(line, "-- and in my.cnf under [mysqld]: "); found {
@@ -108,6 +106,9 @@ func mend(t *testing.T, m *dbtest.MySQL, findings []sources.Finding, except ...s
 				}
 			}
 		}
+	}
+	if _, err := m.Client(t.Context(), "", script); err != nil { // it names the line
+		t.Errorf("the fixes do not run: %v\n%s", err, script)
 	}
 	if restart {
 		if err := m.Restart(t.Context()); err != nil {
