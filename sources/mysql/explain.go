@@ -73,7 +73,9 @@ func (s *Source) explainStream(err error) error {
 		return fmt.Errorf("%w: the source has purged what comes next in the record (%s): %s, and let it keep its log longer", capture.ErrGap, text, newEpoch)
 	case has("more gtids than"), has("diverged"), has("not in the master's binlog"), has("gtid state not found in binlog"), has("missing the gtid"):
 		return fmt.Errorf("%w: the source does not have the end of the record (%s): it was reset, restored or lost it, or another server took its place; run capture with --new-epoch to record from here on", capture.ErrDiverged, text)
-	case has("truncated in the middle"), has("bogus data"), has("impossible position"):
+	case has("truncated in the middle"):
+		return &truncatedError{text}
+	case has("bogus data"), has("impossible position"):
 		return fmt.Errorf("%w: the source cannot read its own log (%s): %s", capture.ErrGap, text, newEpoch)
 	case has("max_allowed_packet"):
 		return fmt.Errorf("stream from the source: %w: SET GLOBAL max_allowed_packet = 1073741824 there", err)
@@ -81,4 +83,21 @@ func (s *Source) explainStream(err error) error {
 		return fmt.Errorf("stream from the source: %w", unreachable(err))
 	}
 	return wrapSQL("stream from the source", err)
+}
+
+// truncatedError says that a file of the log ends in the middle of an event, as those of a
+// MariaDB do that crashed while it wrote. What was cut off was never committed, and a stream
+// that has all before it is begun with the next file.
+type truncatedError struct{ text string }
+
+func (e *truncatedError) Error() string {
+	return "the source's log was cut off by a crash (" + e.text + ")"
+}
+
+// explain says what it means to a stream that has, or has not, come on before.
+func (e *truncatedError) explain(cameOn bool) error {
+	if cameOn {
+		return unreachable(e)
+	}
+	return fmt.Errorf("%w: %w: %s", capture.ErrGap, e, newEpoch)
 }

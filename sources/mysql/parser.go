@@ -15,6 +15,7 @@ import (
 // (Invariant 5).
 type parser struct {
 	held    *gtid.Set // the transactions of the record
+	cameOn  bool      // since the stream began
 	text    change.Position
 	torn    string // the GTID of a group that is known to have no end
 	grouper binlog.Grouper
@@ -168,7 +169,7 @@ func (p *parser) inside(raw []byte, touched []change.Touch, ends bool) (*change.
 	if !p.held.Add(g.GTID) { // begin has asked
 		return nil, fmt.Errorf("transaction %s ends twice", g.GTID)
 	}
-	p.open, p.known, p.text = false, false, ""
+	p.open, p.known, p.cameOn, p.text = false, false, true, ""
 	when := g.ImmediateCommit
 	if when == 0 {
 		when = change.Time(p.last.when) * 1_000_000
@@ -229,23 +230,27 @@ func (p *parser) ordered(g gtid.GTID) error {
 	return fmt.Errorf("%w: transaction %s follows %s in the source's log, although sequence numbers must rise within a domain: SET GLOBAL gtid_strict_mode = ON there, then run capture with --new-epoch", capture.ErrGap, g, last)
 }
 
-// skipped ends a group that was passed over.
+// skipped ends a group that was passed over. One that had no end when it was sent before, and has
+// one now, must be sent once more.
 func (p *parser) skipped() error {
 	p.open = false
-	g := p.grouper.Group.GTID
-	if !p.held.Has(g) {
-		return unreachable(fmt.Errorf("transaction %s, which had no end when it was sent before, has one now", g))
+	if !p.held.Has(p.opened) {
+		return &TornError{}
 	}
 	return nil
 }
 
 // TornError says that a group of the source's log has no end: the server crashed while it
-// wrote it, and never committed it. Only a stream that is opened anew, and told so, comes
-// past it.
-type TornError struct{ GTID string }
+// wrote it, and never committed it. A stream that is opened anew, and told so, comes past it.
+type TornError struct {
+	GTID string // "" if the group has an end after all
+}
 
 // Error says what happened.
 func (e *TornError) Error() string {
+	if e.GTID == "" {
+		return "a transaction that had no end in the source's log has one now: it is read again"
+	}
 	return fmt.Sprintf("transaction %s has no end in the source's log: it was cut off by a crash, and is passed over", e.GTID)
 }
 

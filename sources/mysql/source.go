@@ -145,8 +145,7 @@ func (s *Source) first(ctx context.Context) error {
 			s.begin(b)
 			return nil
 		}
-		<-s.failed
-		return s.failure
+		return s.ended(ctx)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"errors"
 
 	"txreel/change"
 	"txreel/sources/mysql/binlog"
@@ -103,5 +104,9 @@ func (s *Source) ended(ctx context.Context) error {
 		return err
 	}
 	<-s.failed
+	var truncated *truncatedError
+	if errors.As(s.failure, &truncated) {
+		return truncated.explain(s.parser.cameOn)
+	}
 	return s.failure
 }
