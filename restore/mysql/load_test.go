@@ -2,8 +2,11 @@ package mysql
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"txreel/internal/dbtest"
 	"txreel/restore"
 	source "txreel/sources/mysql"
+	"txreel/sources/mysql/mybase"
 )
 
 // corpus fills a server with every kind of value and object.
@@ -25,6 +29,18 @@ func corpus(t testing.TB, my *dbtest.MySQL) {
 			t.Fatalf("%s: %v\n%s", name, err, out)
 		}
 	}
+}
+
+// forgetPublic takes away what the corpus grants to everybody: PUBLIC, once named, is no role
+// that could be dropped.
+func forgetPublic(t testing.TB, servers ...*dbtest.MySQL) {
+	t.Cleanup(func() {
+		for _, my := range servers {
+			if my.Flavor == "mariadb" {
+				my.MustExec(t, "", "SET sql_log_bin = 0; DELETE FROM mysql.global_priv WHERE User = 'PUBLIC'; DELETE FROM mysql.tables_priv WHERE User = 'PUBLIC'; FLUSH PRIVILEGES")
+			}
+		}
+	})
 }
 
 // takeBase takes a base of the recorder's source and commits it.
@@ -48,6 +64,7 @@ func TestBaseEqual(t *testing.T) {
 		r := record(t, from)
 		r.heartbeat()
 		corpus(t, from)
+		forgetPublic(t, from, to)
 		b := r.takeBase(source.BaseOptions{})
 		for _, c := range b.Coverage {
 			t.Logf("%s: %s: %s", c.Class, c.What, c.Detail)
@@ -61,4 +78,150 @@ func TestBaseEqual(t *testing.T) {
 		}
 		same(t, "corpus", content(t, from), content(t, to))
 	})
+}
+
+// TestLoadGoesOn ends a load again and again, in the middle of chunks, of indexes and
+// of everything else: the tool's process as if it were killed, and the target's
+// server. What follows goes on and ends with the same content.
+func TestLoadGoesOn(t *testing.T) {
+	both(t, func(t *testing.T, from, to *dbtest.MySQL) {
+		r := record(t, from)
+		r.heartbeat()
+		corpus(t, from)
+		forgetPublic(t, from, to)
+		b := r.takeBase(source.BaseOptions{ChunkBytes: 64 << 10})
+		chunks := 0
+		for i := range b.Tables {
+			chunks += len(b.Tables[i].Chunks)
+		}
+		if chunks < 50 {
+			t.Fatalf("%d chunks: this proves less than it should", chunks)
+		}
+		want := content(t, from)
+		var first int64 // rows loaded when a run began
+		for run := 0; ; run++ {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			var mu sync.Mutex
+			calls := 0
+			report, err := r.restore(ctx, to, restore.Goal{}, restore.Options{Jobs: 3, Progress: func(phase restore.Phase, done, _ int64, _ string) {
+				if phase != restore.PhaseBase {
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if calls++; calls == 1 {
+					if done <= first && run > 0 {
+						t.Errorf("run %d begins with %d rows, the one before with %d", run, done, first)
+					}
+					first = done
+				}
+				switch {
+				case run < 5 && calls == 9:
+					cancel()
+				case run == 5 && calls == 9:
+					go func() { _ = to.Kill(context.Background()) }() // and what it was doing fails
+				}
+			}})
+			cancel()
+			if run == 5 {
+				if err == nil {
+					t.Fatal("the target was killed, and the restore has not noticed")
+				}
+				eventually(t, "the target to be gone", func() bool { return to.Kill(context.Background()) == nil })
+				if err := to.Start(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if err == nil {
+				if run < 5 || !report.Resumed {
+					t.Errorf("run %d went through: resumed %v", run, report.Resumed)
+				}
+				break
+			}
+			var partial *restore.PartialError
+			if !errors.As(err, &partial) || run > 8 {
+				t.Fatalf("run %d: %v", run, err)
+			}
+		}
+		same(t, "after interruptions", want, content(t, to))
+	})
+}
+
+// TestLoadRefusesWhatIsNotTheBase changes stored bytes, and the manifest's counts.
+func TestLoadRefusesWhatIsNotTheBase(t *testing.T) {
+	both(t, func(t *testing.T, from, to *dbtest.MySQL) {
+		r := record(t, from)
+		r.heartbeat()
+		from.MustExec(t, "", "CREATE DATABASE small; CREATE TABLE small.t (n INT PRIMARY KEY, v TEXT); INSERT INTO small.t VALUES (1, 'one'), (2, 'two')")
+		b := r.takeBase(source.BaseOptions{})
+		path := filepath.Join(r.dir, filepath.FromSlash(b.Key(b.Tables[0].Chunks[0].Name)))
+		body, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body[len(body)/2] ^= 1
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, body, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err = r.restore(t.Context(), to, restore.Goal{}, restore.Options{})
+		if !errors.Is(err, archive.ErrCorrupt) || !strings.Contains(err.Error(), b.Tables[0].Chunks[0].Name) {
+			t.Errorf("%v", err)
+		}
+		if rows := to.MustQuery(t, "", "SELECT COUNT(*) FROM small.t"); rows[0][0] != "0" {
+			t.Errorf("%s rows of a damaged chunk were committed", rows[0][0])
+		}
+	})
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("gave up waiting for %s", what)
+		}
+	}
+}
+
+// TestParseCreateTable takes statements apart and puts them together again.
+func TestParseCreateTable(t *testing.T) {
+	for _, c := range []struct {
+		name, sql     string
+		rows          int64
+		foreign, keys int
+		bad           bool
+	}{
+		{name: "plain", sql: "CREATE TABLE `t` (\n  `a` int DEFAULT '1,2(',\n  PRIMARY KEY (`a`),\n  KEY `k,(` (`a`)\n) ENGINE=InnoDB"},
+		{name: "large", rows: manyRows, keys: 2, sql: "CREATE TABLE `t` (\n  `a` int NOT NULL AUTO_INCREMENT,\n  `b` enum('x)','y'',') DEFAULT NULL COMMENT 'it\\'s, (',\n  PRIMARY KEY (`a`),\n  UNIQUE KEY `u` (`b`),\n  KEY `k` ((`a` + 1))\n) ENGINE=InnoDB"},
+		{name: "large without a primary key", rows: manyRows, sql: "CREATE TABLE `t` (\n  `a` int,\n  KEY `k` (`a`)\n)"},
+		{name: "large with a counter elsewhere", rows: manyRows, sql: "CREATE TABLE `t` (\n  `a` int,\n  `b` int AUTO_INCREMENT,\n  PRIMARY KEY (`a`),\n  KEY `k` (`b`)\n)"},
+		{name: "large with full text", rows: manyRows, sql: "CREATE TABLE `t` (\n  `a` int,\n  `b` text,\n  PRIMARY KEY (`a`),\n  KEY `k` (`b`(3)),\n  FULLTEXT KEY `f` (`b`)\n)"},
+		{name: "foreign keys", foreign: 2, sql: "CREATE TABLE `o``d(d` (\n  `a` int,\n  KEY `k` (`a`),\n  CONSTRAINT `f,``(` FOREIGN KEY (`a`) REFERENCES `p` (`a`) ON DELETE CASCADE,\n  CONSTRAINT `c FOREIGN KEY ` CHECK (`a` <> ')'),\n  FOREIGN KEY (`a`) REFERENCES `q` (`b`)\n)"},
+		{name: "partitions", sql: "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB\n/*!50100 PARTITION BY HASH (`a`)\n(PARTITION p0, PARTITION p1) */"},
+		{name: "not closed", sql: "CREATE TABLE `t` (`a` int DEFAULT ')'", bad: true},
+		{name: "no columns", sql: "CREATE TABLE `t(`", bad: true},
+		{name: "empty", bad: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := parseCreateTable(c.sql)
+			if (err != nil) != c.bad {
+				t.Fatal(err)
+			}
+			if c.bad {
+				return
+			}
+			got.settle(&loadTable{Table: mybase.Table{Engine: "InnoDB"}, BaseTable: &archive.BaseTable{Rows: c.rows}})
+			if len(got.foreign) != c.foreign || len(got.indexes) != c.keys {
+				t.Errorf("foreign keys %q, indexes %q", got.foreign, got.indexes)
+			}
+			squeeze := strings.NewReplacer("\n", "", " ", "")
+			if c.foreign+c.keys == 0 && squeeze.Replace(got.statement()) != squeeze.Replace(c.sql) {
+				t.Errorf("put together again: %s", got.statement())
+			}
+		})
+	}
 }

@@ -18,6 +18,9 @@ type BaseOptions struct {
 	Reason   string
 	Jobs     int // tables and parts of tables read at once; default 2
 	SpillDir string
+	// ChunkBytes is how much text becomes one object, and how much of a table is read as one
+	// piece, as the server estimates. Default 64 MiB.
+	ChunkBytes int64
 	// AllowLock lets FLUSH TABLES WITH READ LOCK hold all commits back for the moment that a
 	// snapshot takes, should none be had without.
 	AllowLock bool
@@ -60,6 +63,9 @@ var errChanged = errors.New("a definition changed while the base was taken")
 func (o *BaseOptions) defaults() {
 	if o.Jobs < 1 {
 		o.Jobs = 2
+	}
+	if o.ChunkBytes < 1 {
+		o.ChunkBytes = 64 << 20
 	}
 	if o.Wait <= 0 {
 		o.Wait = 30 * time.Second

@@ -21,8 +21,6 @@ import (
 )
 
 const (
-	// chunkBytes is how much text becomes one object.
-	chunkBytes = 64 << 20
 	// chunkMemory is how much of a compressed chunk stays in memory.
 	chunkMemory = 16 << 20
 	// historyEvery is how often the history list is looked at.
@@ -213,7 +211,7 @@ func (w *chunkWriter) row(values []Value) error {
 	if len(w.line) < lineBuffer {
 		return nil
 	}
-	if err := w.flush(); err != nil || w.raw < chunkBytes {
+	if err := w.flush(); err != nil || w.raw < w.run.ChunkBytes {
 		return err
 	}
 	if err := w.store(); err != nil {

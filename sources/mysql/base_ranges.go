@@ -9,12 +9,8 @@ import (
 	"txreel/sources/mysql/mybase"
 )
 
-const (
-	// rangeBytes is how much of a table is read as one piece, as the server estimates.
-	rangeBytes = 64 << 20
-	// maxRanges bounds the pieces of a table.
-	maxRanges = 512
-)
+// maxRanges bounds the pieces of a table.
+const maxRanges = 512
 
 // piece is a range of a table's primary key, or all of a table.
 type piece struct {
@@ -29,7 +25,7 @@ func (b *baseRun) plan(ctx context.Context, c *Conn) ([]piece, error) {
 	var all []piece
 	for i, t := range b.tables {
 		wheres := []string{""}
-		if n := min(t.bytes/rangeBytes, maxRanges); n > 1 && t.Transactional && !t.Versioned {
+		if n := min(t.bytes/b.ChunkBytes, maxRanges); n > 1 && t.Transactional && !t.Versioned {
 			var err error
 			if wheres, err = t.ranges(ctx, c, n); err != nil {
 				return nil, t.explainRead(err, b)
