@@ -14,8 +14,9 @@
 //
 // They come from the log (binlog_row_metadata=FULL). What it lacks comes from the Schema,
 // until a statement that may change a table of the same database passes; then and without
-// one, columns are called "@1", "@2" and so on. MariaDB's UUID, INET4 and INET6,
-// and the width of ZEROFILL, are in no log: they take a Schema.
+// one, columns are called "@1", "@2" and so on. MariaDB's UUID, INET4 and INET6, the
+// width of ZEROFILL and the digits of FLOAT(m,d) are in no log: they take a Schema. So do the
+// fractions of times in MariaDB's own format (mysql56_temporal_format=OFF), without which such rows are refused.
 //
 // # Statements
 //
