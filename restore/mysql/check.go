@@ -114,6 +114,9 @@ func (t *Target) checkServer(ctx context.Context) error {
 	if id := get("server_id"); id == "0" {
 		return errors.New("the target has server_id=0, with which no server replicates: SET GLOBAL server_id to a number that no other server has")
 	}
+	if get("read_only") != "0" { // where super_read_only is on, this is
+		return errors.New("the target has read_only=ON: SET GLOBAL read_only = OFF")
+	}
 	if t.cfg.local() || t.opts.Serve != "" {
 		return nil
 	}

@@ -112,11 +112,11 @@ func (t *Target) placeAuthority(ctx context.Context, pem []byte, host string) (p
 	if err != nil {
 		return "", nil, fmt.Errorf("look at target: %w", err)
 	}
-	if dir := rows[0][0]; dir != nil {
-		into := *dir
-		if into == "" {
-			into = rows[0].text(1)
-		}
+	into := rows[0].text(0)
+	if into == "" {
+		into = rows[0].text(1)
+	}
+	if rows[0][0] != nil || t.version.mariadb() { // NULL means nowhere to MySQL, and anywhere to MariaDB
 		path = strings.TrimRight(into, "/") + "/" + "txreel-" + newUUID() + ".pem"
 		if err := t.control.exec(ctx, "SELECT "+literal(string(pem))+" INTO DUMPFILE "+literal(path)); err == nil {
 			t.warn("%s on the target's machine is a certificate that was made for this restore: remove the file", path)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
 
@@ -35,8 +36,8 @@ func (t *Target) dropReplica(ctx context.Context) error {
 	return nil
 }
 
-// heartbeatPeriod is in seconds, for CHANGE REPLICATION SOURCE.
-const heartbeatPeriod = 2
+// heartbeatPeriod is how often the target wants to hear of a primary that sends nothing.
+const heartbeatPeriod = 2 * time.Second
 
 // startReplica points the target's replica threads at host and port and starts them. ca
 // is the path of the certificate by which they know txreel; "" where there is none.
@@ -50,13 +51,14 @@ func (t *Target) startReplica(ctx context.Context, host string, port int, cred *
 	}
 	options := []string{
 		"_HOST = " + literal(host), fmt.Sprintf("_PORT = %d", port),
-		"_SSL = 1", "_CONNECT_RETRY = 1", fmt.Sprintf("_HEARTBEAT_PERIOD = %d", heartbeatPeriod), "_DELAY = 0",
+		"_SSL = 1", "_CONNECT_RETRY = 1", fmt.Sprintf("_HEARTBEAT_PERIOD = %d.%03d", t.period/time.Second, t.period%time.Second/time.Millisecond), "_DELAY = 0",
 	}
+	verify := 0
 	if ca != "" {
-		options = append(options, "_SSL_CA = "+literal(ca), "_SSL_VERIFY_SERVER_CERT = 1")
-	} else {
-		options = append(options, "_SSL_VERIFY_SERVER_CERT = 0")
+		verify = 1
 	}
+	// Said even where there is none: MariaDB's RESET SLAVE ALL keeps what was.
+	options = append(options, "_SSL_CA = "+literal(ca), fmt.Sprintf("_SSL_VERIFY_SERVER_CERT = %d", verify))
 	if t.version.mariadb() {
 		options = append(options, "_USER = "+literal(cred.user), "_PASSWORD = "+literal(cred.password), "_USE_GTID = slave_pos")
 	} else {

@@ -108,8 +108,8 @@ func settled(t *testing.T, my *dbtest.MySQL) {
 	t.Helper()
 	for sql, want := range map[string]string{
 		"SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name LIKE 'txreel%'": "0",
-		"SELECT @@GLOBAL.max_allowed_packet":             "268435456",
-		"SELECT @@GLOBAL.innodb_flush_log_at_trx_commit": "2",
+		"SELECT @@GLOBAL.max_allowed_packet":                                                "268435456",
+		"SELECT @@GLOBAL.innodb_flush_log_at_trx_commit":                                    "2",
 	} {
 		if got := my.MustQuery(t, "", sql)[0][0]; got != want {
 			t.Errorf("%s: %s, want %s", sql, got, want)

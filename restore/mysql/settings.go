@@ -37,12 +37,9 @@ func (t *Target) relaxed() []setting {
 			setting{"slave_domain_parallel_threads", "0"},
 			setting{"slave_run_triggers_for_rbr", "NO"},
 			setting{"slave_ddl_exec_mode", ddl},
-			setting{"read_only", "0"},
 		)
 	}
 	return append(list,
-		setting{"super_read_only", "0"},
-		setting{"read_only", "0"},
 		setting{v.replica("parallel_type"), "LOGICAL_CLOCK"},
 		setting{v.replica("parallel_workers"), workers},
 		setting{v.replica("preserve_commit_order"), "1"},
@@ -82,22 +79,11 @@ func (t *Target) putBack(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the settings the target had: %w", err)
 	}
-	// super_read_only last, and read_only before it: they end our own writing.
-	var last []string
 	for _, r := range rows {
-		switch r.text(0) {
-		case "read_only":
-			last = append([]string{setGlobal(r.text(0), r.text(1))}, last...)
-			continue
-		case "super_read_only":
-			last = append(last, setGlobal(r.text(0), r.text(1)))
-			continue
-		}
 		if err := t.control.exec(ctx, setGlobal(r.text(0), r.text(1))); err != nil {
 			return fmt.Errorf("put back setting %s of the target, which was %s: %w", r.text(0), r.text(1), err)
 		}
 	}
-	t.lastWords = last
 	return nil
 }
 

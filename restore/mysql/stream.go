@@ -34,6 +34,7 @@ type sender struct {
 	file    int             // number of the file that the replica believes to read
 	start   int64           // wire.sent where that file began
 	clock   int64           // MySQL: the last sequence number in it
+	highest uint32          // position that an event in it says it has, in its own file
 	buf     []byte
 
 	txn    segment.Record // the open transaction
@@ -214,6 +215,7 @@ func (d *sender) message(ctx context.Context, raw []byte) error {
 	if d.stage == waiting {
 		return d.begin(&h, raw)
 	}
+	d.highest = max(d.highest, h.LogPos)
 	if int(h.Size) == len(raw) && (h.Type == binlog.TypeQuery || h.Type == binlog.TypeQueryCompressed) {
 		if err := d.statement(ctx, raw); err != nil {
 			return err
@@ -323,7 +325,7 @@ func (d *sender) rotate() error {
 	d.buf = binlog.AppendRotate(d.buf[:0], binlog.Header{ServerID: d.primary.serverID, Flags: binlog.FlagArtificial},
 		binlog.Rotate{Position: uint64(len(binlog.Magic)), Name: []byte(d.name())}, d.sum)
 	err := d.wire.event(d.buf)
-	d.start = d.wire.sent
+	d.start, d.highest = d.wire.sent, 0
 	return err
 }
 
@@ -387,8 +389,12 @@ func (d *sender) keepWarm(ctx context.Context) {
 }
 
 func (d *sender) heartbeat() {
-	// The replica adds up the sizes of what it receives.
+	// The replica adds up the sizes of what it receives. MariaDB takes some positions from events instead, and
+	// minds a heartbeat only if it stands before them.
 	at := uint64(len(binlog.Magic)) + uint64(d.wire.sent-d.start)
+	if d.primary.flavor == gtid.MariaDB {
+		at = max(at, uint64(d.highest))
+	}
 	h := binlog.Header{ServerID: d.primary.serverID, LogPos: uint32(min(at, math.MaxUint32))}
 	if d.v2 {
 		d.buf = binlog.AppendHeartbeatV2(d.buf[:0], h, d.name(), at, d.sum)

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"time"
 
 	"txreel/change"
 	"txreel/restore"
@@ -41,9 +42,8 @@ type Target struct {
 	applied  change.Seq
 	replay   int64 // transactions between base and cut
 	warnings []string
+	period   time.Duration           // of heartbeats; heartbeatPeriod but in tests
 	link     func(net.Conn) net.Conn // around a replica's connection, in tests
-	// lastWords are statements behind which the target takes no writes.
-	lastWords []string
 }
 
 var _ restore.Target = (*Target)(nil)
@@ -54,7 +54,7 @@ func Open(ctx context.Context, url string, opts Options) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Target{cfg: cfg, opts: opts}
+	t := &Target{cfg: cfg, opts: opts, period: heartbeatPeriod}
 	if t.control, err = cfg.connect(ctx); err != nil {
 		return nil, err
 	}
