@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/dustin/go-humanize"
@@ -47,6 +48,9 @@ func (c *binlogCmd) Run(a *app) error {
 	}
 	if from > to || to > tail.Seq {
 		return &usageError{fmt.Sprintf("epoch %d holds the transactions 1 to %s, not %s to %s", epoch, tail.Seq, from, to)}
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil { // the files hold all that the database does
+		return fmt.Errorf("write binlog files: %w", err)
 	}
 	bars := newBars(a.stderr, c.JSON)
 	files, err := mysqltarget.WriteBinlog(a.ctx, ar, epoch, from, to, c.Dir, mysqltarget.BinlogOptions{

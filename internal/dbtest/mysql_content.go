@@ -34,6 +34,10 @@ func (r *mysqlReader) table(ctx context.Context, t mysqlTable) error {
 	if r.dump.Tables[t.name()], err = r.content(ctx, "SELECT "+strings.Join(columns, ", ")+" FROM "+from); err != nil {
 		return err
 	}
+	// Of a table with an index over the elements of a JSON array MySQL says something else to every session.
+	if arrays, err := r.arrayIndex(ctx, t); err != nil || arrays {
+		return err
+	}
 	rows, err := namedRows(ctx, r.conn, "CHECKSUM TABLE "+t.name()+" EXTENDED")
 	if err != nil {
 		return err
@@ -44,6 +48,16 @@ func (r *mysqlReader) table(ctx context.Context, t mysqlTable) error {
 	// A sequence has none.
 	r.dump.Checksums[t.name()] = rows[0]["Checksum"]
 	return nil
+}
+
+// arrayIndex reports whether a table has an index over the elements of a JSON array.
+func (r *mysqlReader) arrayIndex(ctx context.Context, t mysqlTable) (bool, error) {
+	if r.mariadb {
+		return false, nil
+	}
+	rows, err := namedRows(ctx, r.conn, "SELECT 1 FROM information_schema.STATISTICS WHERE EXPRESSION LIKE '% array)' AND TABLE_SCHEMA = "+
+		quoteText(t.database)+" AND TABLE_NAME = "+quoteText(t.table)+" LIMIT 1")
+	return len(rows) > 0, err
 }
 
 // columns are the expressions that show all that a row holds.

@@ -14,10 +14,11 @@ import (
 	"txreel/sources/mysql/gtid"
 )
 
-// dumpOf reads all that two equal servers have in common.
+// dumpOf reads all that two equal servers have in common. The next value of AUTO_INCREMENT is not logged when it was
+// taken for a row that is not there; a replica does not know it either.
 func dumpOf(t *testing.T, m *dbtest.MySQL) dbtest.MySQLDump {
 	t.Helper()
-	dump, err := dbtest.DumpMySQL(t.Context(), m.URL(""), dbtest.MySQLDumpOptions{})
+	dump, err := dbtest.DumpMySQL(t.Context(), m.URL(""), dbtest.MySQLDumpOptions{IgnoreAutoIncrement: true})
 	if err != nil {
 		t.Fatal(err)
 	}
