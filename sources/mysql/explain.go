@@ -51,6 +51,11 @@ func (c *Conn) explainSQL(doing string, err error) error {
 // account names the user for GRANT.
 func (c *Conn) account() string { return quoteLiteral(c.cfg.User) + "@'…'" }
 
+// errAnonymous is the gap that transactions without GTIDs make.
+func errAnonymous() error {
+	return fmt.Errorf("%w: the source commits transactions without GTIDs, which cannot be told from one another: SET GLOBAL gtid_mode = ON there (by way of OFF_PERMISSIVE and ON_PERMISSIVE), then run capture with --new-epoch", capture.ErrGap)
+}
+
 // newEpoch is what every gap leads to.
 const newEpoch = "run capture with --new-epoch to go on behind the gap"
 
@@ -69,6 +74,8 @@ func (s *Source) explainStream(err error) error {
 		return fmt.Errorf("%w: another client with server id %d began to read the source's log, which ended our stream: stop the other capture, or give it an archive of its own", capture.ErrOtherCapture, s.opts.ServerID)
 	case answer.Code == 1227 || answer.Code == 1045 || answer.Code == 1044:
 		return s.dump.explainSQL("stream from the source", err)
+	case has("anonymous transaction"):
+		return errAnonymous()
 	case answer.Code == 1789, has("purged"), has("first log file name"):
 		return fmt.Errorf("%w: the source has purged what comes next in the record (%s): %s, and let it keep its log longer", capture.ErrGap, text, newEpoch)
 	case has("more gtids than"), has("diverged"), has("not in the master's binlog"), has("gtid state not found in binlog"), has("missing the gtid"):

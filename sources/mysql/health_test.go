@@ -9,7 +9,8 @@ import (
 )
 
 func TestHealth(t *testing.T) {
-	onOwn(t, dbtest.MySQLOptions{Settings: map[string]string{"binlog_expire_logs_seconds": "3600"}}, func(t *testing.T, server *dbtest.MySQL) {
+	onRough(t, func(t *testing.T, server *dbtest.MySQL) {
+		server.MustExec(t, "", "SET GLOBAL binlog_expire_logs_seconds = 3600")
 		conn := connect(t, server.URL(""))
 		var held []change.Position // at the end of each file
 		held = append(held, executed(t, server))

@@ -32,21 +32,46 @@ func TestMain(m *testing.M) {
 // its binlogs alone.
 func shared(t *testing.T, flavor string) *dbtest.MySQL {
 	t.Helper()
+	return running(t, flavor, dbtest.MySQLOptions{Flavor: flavor})
+}
+
+// rough returns the server of a flavor for tests that kill it, or change its settings or its
+// binlogs: without databases, and with an empty log.
+func rough(t *testing.T, flavor string) *dbtest.MySQL {
+	t.Helper()
+	server := running(t, "rough "+flavor, dbtest.MySQLOptions{Flavor: flavor, TLS: dbtest.TLSOn, Settings: map[string]string{"max_allowed_packet": "67108864"}})
+	for _, row := range server.MustQuery(t, "", "SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')") {
+		server.MustExec(t, "", "DROP DATABASE "+quoteIdent(row[0]))
+	}
+	server.MustExec(t, "", resetLog(server))
+	return server
+}
+
+// resetLog is how a server forgets all it logged.
+func resetLog(server *dbtest.MySQL) string {
+	if server.Flavor == "mysql" {
+		return "RESET BINARY LOGS AND GTIDS"
+	}
+	return "RESET MASTER"
+}
+
+func running(t *testing.T, name string, opts dbtest.MySQLOptions) *dbtest.MySQL {
+	t.Helper()
 	servers.Lock()
 	defer servers.Unlock()
-	if server := servers.running[flavor]; server != nil {
+	if server := servers.running[name]; server != nil {
 		return server
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	server, err := dbtest.StartMySQL(ctx, dbtest.MySQLOptions{Flavor: flavor})
+	server, err := dbtest.StartMySQL(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if servers.running == nil {
 		servers.running = make(map[string]*dbtest.MySQL)
 	}
-	servers.running[flavor] = server
+	servers.running[name] = server
 	return server
 }
 
@@ -55,6 +80,14 @@ func onBoth(t *testing.T, run func(t *testing.T, server *dbtest.MySQL)) {
 	t.Helper()
 	for _, flavor := range dbtest.Flavors() {
 		t.Run(flavor, func(t *testing.T) { run(t, shared(t, flavor)) })
+	}
+}
+
+// onRough runs a test on a rough server of each flavor.
+func onRough(t *testing.T, run func(t *testing.T, server *dbtest.MySQL)) {
+	t.Helper()
+	for _, flavor := range dbtest.Flavors() {
+		t.Run(flavor, func(t *testing.T) { run(t, rough(t, flavor)) })
 	}
 }
 

@@ -189,7 +189,7 @@ func (p *parser) inside(raw []byte, touched []change.Touch, ends bool) (*change.
 func (p *parser) begin(e *binlog.Event) (*change.Message, error) {
 	g := &p.grouper.Group
 	if g.Anonymous {
-		return nil, fmt.Errorf("%w: the source commits transactions without GTIDs, which cannot be told apart: SET GLOBAL gtid_mode = ON there (by way of OFF_PERMISSIVE and ON_PERMISSIVE), then run capture with --new-epoch", capture.ErrGap)
+		return nil, errAnonymous()
 	}
 	p.open, p.skip, p.note, p.opened = true, false, "", g.GTID
 	if p.held.Has(g.GTID) {
