@@ -139,7 +139,7 @@ func (c *conn) do(ctx context.Context, talk func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.Conn.Conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	err := talk()
 	if !stop() {
 		c.broken = ctx.Err()
@@ -214,7 +214,7 @@ func (c *conn) value(ctx context.Context, sql string) (string, error) {
 }
 
 // close ends the session; what mattered has been answered.
-func (c *conn) close() { _ = c.Conn.Close() }
+func (c *conn) close() { _ = c.Close() }
 
 // quote quotes a name, qualified when it has several parts.
 func quote(parts ...string) string {

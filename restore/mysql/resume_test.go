@@ -207,7 +207,7 @@ type cutLink struct {
 
 func (c cutLink) Write(b []byte) (int, error) {
 	if c.left.Add(-int64(len(b))) < 0 {
-		_ = c.Conn.Close()
+		_ = c.Close()
 		return 0, errors.New("cut")
 	}
 	return c.Conn.Write(b)

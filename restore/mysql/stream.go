@@ -43,7 +43,6 @@ type sender struct {
 	front  [][]byte // what stands before its GTID event
 	before int64    // wire.sent where it began
 	left   int64    // of an event that comes in pieces
-	whole  []byte   // a statement that comes in pieces, as far as it is here
 }
 
 // stage tells what happens with the messages of the open transaction.
