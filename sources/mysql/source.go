@@ -84,7 +84,9 @@ type Source struct {
 
 	parser parser
 	cur    *batch
-	at     int // in cur
+	at     int   // in cur
+	stood  place // of the parser when it was last idle, and since when
+	since  time.Time
 	timer  *time.Timer
 }
 

@@ -3,6 +3,8 @@ package mysql
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"txreel/change"
 	"txreel/sources/mysql/binlog"
@@ -48,6 +50,10 @@ func (s *Source) Next(ctx context.Context) (*change.Message, error) {
 			}
 			s.begin(b)
 		case <-s.timer.C:
+			if err := s.stalled(); err != nil {
+				s.fail(err)
+				return nil, err
+			}
 			return s.idle(), nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -91,6 +97,20 @@ func (s *Source) packet() (*change.Message, error) {
 func (s *Source) idle() *change.Message {
 	s.parser.pass(s.fence.Load())
 	return s.parser.idle()
+}
+
+// stalled refuses a stream that does not move although the source's log is known to go on:
+// the server's half of it reads a file that nobody writes any more.
+func (s *Source) stalled() error {
+	f := s.fence.Load()
+	if f == nil || s.parser.at.passed(f.at) || s.parser.at != s.stood {
+		s.stood, s.since = s.parser.at, time.Now()
+		return nil
+	}
+	if long := time.Since(s.since); long > 3*s.opts.silence {
+		return unreachable(fmt.Errorf("its stream stands at %s for %s, and its log goes on to %s", s.stood, long.Round(time.Second), f.at))
+	}
+	return nil
 }
 
 func (s *Source) recycle() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"txreel/capture"
 	"txreel/change"
 	"txreel/sources/mysql/gtid"
 )
@@ -20,8 +21,9 @@ const healthEvery = 6
 // log to have sent it all, which never happens while the archive's store is down. So
 // when our ordinary session ends, the stream follows it: nothing is lost by that.
 func (s *Source) watch(ctx context.Context) {
+	var end place
 	for n := 0; ; n++ {
-		err := s.look(ctx, n%healthEvery == 0)
+		err := s.look(ctx, &end, n%healthEvery == 0)
 		if ctx.Err() != nil {
 			return
 		}
@@ -39,23 +41,40 @@ func (s *Source) watch(ctx context.Context) {
 	}
 }
 
-// look reads a fence, and the health of the log if asked to.
-func (s *Source) look(ctx context.Context, health bool) error {
+// look reads a fence, and the health of the log if asked to. Last is where the log ended
+// at the last look. A server whose log is reset under a stream says nothing of it there: the
+// stream would go on for ever without another event.
+func (s *Source) look(ctx context.Context, last *place, health bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.silence, unreachable(fmt.Errorf("it did not answer within %s", s.opts.silence)))
 	defer cancel()
 	f, err := readFence(ctx, s.control)
 	if err != nil {
 		return err
 	}
+	if last.file != "" && !f.at.passed(*last) {
+		return fmt.Errorf("%w: the source's log ended at %s and ends at %s now: it was reset; run capture with --new-epoch to record from here on", capture.ErrDiverged, last, f.at)
+	}
+	*last = f.at
+	position := s.start.Position
+	if acked := s.acked.Load(); acked != nil {
+		position = *acked
+	}
+	held, err := gtid.Parse(s.control.Flavor, string(position))
+	if err != nil {
+		return err
+	}
+	executed, err := s.control.executed(ctx)
+	if err != nil {
+		return err
+	}
+	if !executed.Contains(held) {
+		return fmt.Errorf("%w: the source does not have transactions any more that are on record: %s: it was reset; run capture with --new-epoch to record from here on", capture.ErrDiverged, executed.Missing(held))
+	}
 	s.fence.Store(f)
 	if !health {
 		return nil
 	}
-	held := s.start.Position
-	if acked := s.acked.Load(); acked != nil {
-		held = *acked
-	}
-	h, err := ReadHealth(ctx, s.control, held)
+	h, err := ReadHealth(ctx, s.control, position)
 	if err != nil {
 		return err
 	}
