@@ -115,14 +115,25 @@ func takeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Longest, fmt.Errorf("the base took longer than %s, for which the server had to keep every old row: "+
 		"take it from a replica, or allow it more time", o.Longest))
 	defer cancel()
+	if err := b.read(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // whatever it broke
+		}
+		return nil, err
+	}
+	return base, nil
+}
+
+// read reads all that the snapshot shows.
+func (b *baseRun) read(ctx context.Context) error {
 	if err := b.readDefinitions(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	o.hook("definitions")
+	b.hook("definitions")
 	if err := b.copyTables(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	return base, b.describe(ctx)
+	return b.describe(ctx)
 }
 
 // baseRun is one attempt at a base.

@@ -17,7 +17,6 @@ import (
 
 	"txreel/archive"
 	"txreel/internal/spill"
-	"txreel/sources/mysql/mybase"
 )
 
 const (
@@ -122,7 +121,7 @@ func (b *baseRun) copyPiece(ctx context.Context, c *Conn, w *chunkWriter, p *pie
 		return nil, wrapSQL("read table "+t.quoted(), err)
 	}
 	w.begin(ctx, fmt.Sprintf("data/%06d/%04d", p.table, p.number))
-	if err := c.Stream(ctx, t.selectSQL(p.where), w.row); err != nil {
+	if err := c.streamLines(ctx, t.selectSQL(p.where, c.mariaDB()), w); err != nil {
 		return nil, t.explainRead(err, b)
 	}
 	if err := w.finish(); err != nil {
@@ -140,12 +139,15 @@ func (b *baseRun) copyPiece(ctx context.Context, c *Conn, w *chunkWriter, p *pie
 
 // selectSQL reads a piece in the order of the primary key, where rows are in that order
 // anyway.
-func (t *baseTable) selectSQL(where string) string {
+func (t *baseTable) selectSQL(where string, mariadb bool) string {
 	list := t.SelectList()
 	if list == "" {
 		list = "''" // a table of generated columns only
 	}
-	sql := "SELECT /*!40001 SQL_NO_CACHE */ " + list + " FROM " + t.quoted()
+	sql := "SELECT " + list + " FROM " + t.quoted()
+	if mariadb { // others will not read all of it again
+		sql = "SELECT SQL_NO_CACHE " + list + " FROM " + t.quoted()
+	}
 	if t.Versioned {
 		sql += " FOR SYSTEM_TIME ALL"
 	}
@@ -168,7 +170,7 @@ func (b *baseRun) report(done, rows, text int64) {
 	}
 }
 
-// chunkWriter turns rows into lines, compresses them, and stores an object whenever
+// chunkWriter compresses lines, and stores an object whenever
 // there are enough.
 type chunkWriter struct {
 	run     *baseRun
@@ -198,15 +200,8 @@ func (w *chunkWriter) reset() {
 	w.line, w.raw, w.rows = w.line[:0], 0, 0
 }
 
-// row takes a row. Its values are not kept.
-func (w *chunkWriter) row(values []Value) error {
-	for i, v := range values {
-		if i > 0 {
-			w.line = append(w.line, '\t')
-		}
-		w.line = mybase.AppendValue(w.line, v)
-	}
-	w.line = append(w.line, '\n')
+// ended is called behind the line of each row.
+func (w *chunkWriter) ended() error {
 	w.rows++
 	if len(w.line) < lineBuffer {
 		return nil

@@ -44,10 +44,12 @@ func (b *baseRun) readCoverage(ctx context.Context) error {
 		mybase.RuleReadLock:    "FLUSH TABLES WITH READ LOCK while the sessions took their views",
 	}[e.Rule]
 	b.cover(archive.Exact, "rows of InnoDB tables", fmt.Sprintf("as of GTID set %s, %s:%d: %s", b.base.Position, e.File, e.Offset, rule))
-	var others, versioned []string
+	var others, versioned, elsewhere []string
 	json := false
 	for _, t := range b.tables {
-		if !t.Transactional {
+		if t.elsewhere {
+			elsewhere = append(elsewhere, t.quoted()+" ("+t.Engine+")")
+		} else if !t.Transactional {
 			others = append(others, t.quoted()+" ("+t.Engine+")")
 		}
 		if t.Versioned {
@@ -59,6 +61,9 @@ func (b *baseRun) readCoverage(ctx context.Context) error {
 	}
 	if len(others) > 0 {
 		b.cover(archive.Bounded, "rows of tables without transactions", "they are as of the moment they were read, a little after the snapshot; a change in between is replayed on top of itself, and a restore may refuse it: "+some(others))
+	}
+	if len(elsewhere) > 0 {
+		b.cover(archive.Missing, "rows of tables that only show others", "the base has their definitions: "+some(elsewhere))
 	}
 	if len(versioned) > 0 {
 		b.cover(archive.Exact, "system-versioned tables", "with their history: "+some(versioned))

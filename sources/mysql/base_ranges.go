@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -24,6 +25,9 @@ type piece struct {
 func (b *baseRun) plan(ctx context.Context, c *Conn) ([]piece, error) {
 	var all []piece
 	for i, t := range b.tables {
+		if t.elsewhere {
+			continue
+		}
 		wheres := []string{""}
 		if n := min(t.bytes/b.ChunkBytes, maxRanges); n > 1 && t.Transactional && !t.Versioned {
 			var err error
@@ -42,7 +46,7 @@ func (b *baseRun) plan(ctx context.Context, c *Conn) ([]piece, error) {
 func (t *baseTable) keyColumn(ctx context.Context, c *Conn) (*mybase.Column, error) {
 	row, err := c.QueryRow(ctx, "SELECT COLUMN_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = "+quoteLiteral(t.schema)+
 		" AND TABLE_NAME = "+quoteLiteral(t.name)+" AND INDEX_NAME = 'PRIMARY' AND SEQ_IN_INDEX = 1")
-	if err == ErrNoRows {
+	if errors.Is(err, ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
@@ -112,13 +116,14 @@ func (t *baseTable) ranges(ctx context.Context, c *Conn, n int64) ([]string, err
 	return wheres, nil
 }
 
-// estimate asks how many rows the server believes to be in a range.
+// estimate asks how many rows the server believes to be in a range. It is not told to use
+// the index by force: MySQL does not look into an index that it has to use anyway.
 func (t *baseTable) estimate(ctx context.Context, c *Conn, key, low, high string) (int64, error) {
 	explain := "EXPLAIN "
 	if !c.mariaDB() && c.Number >= 80032 {
 		explain += "FORMAT=TRADITIONAL "
 	}
-	r, err := c.Query(ctx, fmt.Sprintf("%sSELECT %s FROM %s FORCE INDEX (PRIMARY) WHERE %s >= %s AND %s <= %s", explain, key, t.quoted(), key, low, key, high))
+	r, err := c.Query(ctx, fmt.Sprintf("%sSELECT * FROM %s USE INDEX (PRIMARY) WHERE %s >= %s AND %s <= %s", explain, t.quoted(), key, low, key, high))
 	if err != nil || len(r.Rows) == 0 {
 		return 0, err
 	}

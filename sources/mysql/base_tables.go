@@ -16,7 +16,7 @@ type baseTable struct {
 	create       string // without the next AUTO_INCREMENT
 	created      string // CREATE_TIME
 	rows, bytes  int64  // estimated
-	partitioned  bool
+	elsewhere    bool   // its rows are those of other tables, or of another server
 }
 
 func (t *baseTable) quoted() string { return mybase.Quote(t.schema, t.name) }
@@ -27,7 +27,7 @@ func (b *baseRun) readTables(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := b.control.Query(ctx, "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS, DATA_LENGTH, CREATE_TIME, CREATE_OPTIONS FROM information_schema.TABLES"+
+	r, err := b.control.Query(ctx, "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS, DATA_LENGTH, CREATE_TIME FROM information_schema.TABLES"+
 		" WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') AND TABLE_SCHEMA NOT IN "+systemSchemas+" ORDER BY 1, 2")
 	if err != nil {
 		return wrapSQL("list the tables", err)
@@ -54,7 +54,10 @@ func (b *baseRun) readTables(ctx context.Context) error {
 		t.Versioned = row[2].String() == "SYSTEM VERSIONED"
 		t.rows, _ = row[4].Int() // estimates; NULL for some engines
 		t.bytes, _ = row[5].Int()
-		t.partitioned = strings.Contains(row[7].String(), "partitioned")
+		switch strings.ToUpper(t.Engine) {
+		case "MRG_MYISAM", "FEDERATED", "CONNECT", "SPIDER", "BLACKHOLE":
+			t.elsewhere = true
+		}
 		t.Columns = columnsOf(columns, t.schema, t.name)
 		t.addImplicit()
 		b.tables = append(b.tables, t)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"txreel/archive"
 	"txreel/capture"
 	"txreel/change"
@@ -523,5 +525,149 @@ func TestBasePrivileges(t *testing.T) {
 			t.Error(err)
 		}
 		my.MustExec(t, "", "DROP USER p")
+	})
+}
+
+// TestBaseEndsWithoutTrace ends bases in the middle: no session stays, and no lock.
+func TestBaseEndsWithoutTrace(t *testing.T) {
+	onBaseServers(t, func(t *testing.T, my *dbtest.MySQL) {
+		my.MustExec(t, "", "DROP DATABASE IF EXISTS traces; CREATE DATABASE traces; CREATE TABLE traces.t (n INT PRIMARY KEY); INSERT INTO traces.t VALUES (1)")
+		sessions := func() string {
+			return my.MustQuery(t, "", "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND NOT IN ('Daemon', 'Binlog Dump', 'Binlog Dump GTID') AND USER = 'root'")[0][0]
+		}
+		for _, step := range []string{"snapshot", "definitions"} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			why := errors.New("enough")
+			_, err := TakeBase(ctx, baseArchive(t, my), 1, BaseOptions{URL: my.URL(""), BlockDDL: true, hook: func(s string) {
+				if s == step {
+					cancel(why)
+				}
+			}})
+			if !errors.Is(err, why) {
+				t.Errorf("%s: %v", step, err)
+			}
+			cancel(nil)
+			eventually(t, "the base's sessions to end", func() bool { return sessions() == "0" })
+			my.MustExec(t, "", "SET lock_wait_timeout = 1; ALTER TABLE traces.t ENGINE = InnoDB, FORCE")
+		}
+		_, err := TakeBase(t.Context(), baseArchive(t, my), 1, BaseOptions{URL: my.URL(""), Longest: time.Nanosecond})
+		if err == nil || !strings.Contains(err.Error(), "take it from a replica") {
+			t.Errorf("too long: %v", err)
+		}
+	})
+}
+
+// TestBaseOfLargeValues reads rows of more than a packet, and of exactly a packet, without
+// keeping them in memory, and finds every byte again.
+func TestBaseOfLargeValues(t *testing.T) {
+	my := baseServer(t, "mariadb")
+	my.MustExec(t, "", "DROP DATABASE IF EXISTS huge; CREATE DATABASE huge; CREATE TABLE huge.t (n INT PRIMARY KEY, a LONGBLOB, b LONGBLOB)")
+	my.MustExec(t, "", "SET GLOBAL max_allowed_packet = 1 << 30")
+	sizes := map[int][2]int{1: {1, 1}, 2: {70_000, 3}, 3: {1<<24 - 1 - 1 - 2 - 4, 1}, 4: {1<<24 - 1 - 1 - 2 - 4 + 1, 1}, 5: {1<<24 - 1 - 1 - 2 - 4 - 1, 1}, 6: {40 << 20, 200}, 7: {0, 1<<24 + 10}, 8: {251, 65_536}}
+	for n, s := range sizes {
+		my.MustExec(t, "", fmt.Sprintf("INSERT INTO huge.t VALUES (%d, REPEAT('\\\\', %d), REPEAT('x', %d))", n, s[0], s[1]))
+	}
+	my.MustExec(t, "", "INSERT INTO huge.t VALUES (9, NULL, REPEAT('y', 66000)), (10, REPEAT('z', 66000), NULL), (11, NULL, NULL)")
+	a := baseArchive(t, my)
+	b, err := TakeBase(t.Context(), a, 1, BaseOptions{URL: my.URL(""), Jobs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(b.Tables, func(x archive.BaseTable) bool { return x.Schema == "huge" })
+	if b.Tables[i].Rows != 11 {
+		t.Fatalf("%d rows", b.Tables[i].Rows)
+	}
+	lines := strings.Split(strings.TrimSuffix(chunkText(t, a, b, &b.Tables[i]), "\n"), "\n")
+	if len(lines) != 11 {
+		t.Fatalf("%d lines", len(lines))
+	}
+	for _, line := range lines {
+		f := strings.Split(line, "\t")
+		var n int
+		if _, err := fmt.Sscan(f[0], &n); err != nil || len(f) != 3 {
+			t.Fatalf("a line begins %.20q", line)
+		}
+		want := [2]string{strings.Repeat(`\\`, sizes[n][0]), strings.Repeat("x", sizes[n][1])}
+		switch n {
+		case 9:
+			want = [2]string{`\N`, strings.Repeat("y", 66000)}
+		case 10:
+			want = [2]string{strings.Repeat("z", 66000), `\N`}
+		case 11:
+			want = [2]string{`\N`, `\N`}
+		}
+		if f[1] != want[0] || f[2] != want[1] {
+			t.Errorf("row %d: %d and %d bytes, want %d and %d", n, len(f[1]), len(f[2]), len(want[0]), len(want[1]))
+		}
+	}
+	my.MustExec(t, "", "DROP DATABASE huge")
+}
+
+// chunkText reads what the chunks of a table hold.
+func chunkText(t *testing.T, a *archive.Archive, b *archive.Base, table *archive.BaseTable) string {
+	t.Helper()
+	var text strings.Builder
+	for _, c := range table.Chunks {
+		body, _, err := a.Store.Open(t.Context(), b.Key(c.Name), 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dec, err := zstd.NewReader(body)
+		if err == nil {
+			_, err = dec.WriteTo(&text)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		dec.Close()
+		body.Close()
+	}
+	return text.String()
+}
+
+// TestRangesCutWhereRowsAre cuts tables with keys of every kind: the ranges hold every row
+// once.
+func TestRangesCutWhereRowsAre(t *testing.T) {
+	onBaseServers(t, func(t *testing.T, my *dbtest.MySQL) {
+		my.MustExec(t, "", "DROP DATABASE IF EXISTS cut; CREATE DATABASE cut; CREATE TABLE cut.n (i INT PRIMARY KEY AUTO_INCREMENT, pad CHAR(100)); INSERT INTO cut.n (pad) VALUES ('a'), ('b'), ('c'), ('d'); "+
+			strings.Repeat("INSERT INTO cut.n (pad) SELECT pad FROM cut.n; ", 10))
+		for i, c := range []struct {
+			key, values string
+			cuts        bool
+		}{
+			{"k INT, PRIMARY KEY (k)", "i - 2000", true},
+			{"k BIGINT UNSIGNED, PRIMARY KEY (k)", "IF(i % 2 = 0, 18446744073709551615 - i, i)", true},
+			{"k BIGINT, PRIMARY KEY (k)", "IF(i = 5, 9223372036854775807, IF(i = 6, -9223372036854775808, i * 3))", true},
+			{"k SMALLINT, PRIMARY KEY (k, i)", "i % 7", true},
+			{"k VARCHAR(20), PRIMARY KEY (k)", "i", false},
+			{"k INT, KEY (k)", "i", false},
+		} {
+			name := fmt.Sprintf("t%d", i)
+			my.MustExec(t, "cut", "CREATE TABLE "+name+" (i INT, pad CHAR(200), "+c.key+"); INSERT INTO "+name+" (i, pad, k) SELECT i, pad, "+c.values+" FROM n; ANALYZE TABLE "+name)
+			o := BaseOptions{URL: my.URL(""), ChunkBytes: 32 << 10}
+			a := baseArchive(t, my)
+			b, err := TakeBase(t.Context(), a, 1, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := slices.IndexFunc(b.Tables, func(x archive.BaseTable) bool { return x.Schema == "cut" && x.Name == name })
+			want := my.MustQuery(t, "cut", "SELECT COUNT(*) FROM "+name)[0][0]
+			pieces := make(map[string]bool)
+			for _, o := range b.Tables[at].Chunks {
+				pieces[o.Name[:strings.LastIndexByte(o.Name, '-')]] = true
+			}
+			seen := make(map[string]bool)
+			for line := range strings.Lines(chunkText(t, a, b, &b.Tables[at])) {
+				key, _, _ := strings.Cut(line, "\t")
+				if seen[key] {
+					t.Fatalf("%s: row %s twice", c.key, key)
+				}
+				seen[key] = true
+			}
+			if fmt.Sprint(b.Tables[at].Rows) != want || fmt.Sprint(len(seen)) != want || (len(pieces) > 5) != c.cuts {
+				t.Errorf("%s: %d rows in %d pieces, the table has %s", c.key, b.Tables[at].Rows, len(pieces), want)
+			}
+			my.MustExec(t, "cut", "DROP TABLE "+name)
+		}
 	})
 }
