@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -126,7 +125,6 @@ type journal struct {
 
 	mu    sync.Mutex
 	acked map[string]bool
-	err   error
 }
 
 // startJournal lets clients write until end.
@@ -186,7 +184,7 @@ func (j *journal) end(t *testing.T) {
 	j.stop()
 	j.joined.Wait()
 	if len(j.acked) == 0 {
-		t.Fatal(errors.New("no client committed anything"))
+		t.Fatal("no client committed anything")
 	}
 }
 
