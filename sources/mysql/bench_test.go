@@ -18,9 +18,9 @@ import (
 
 // backlogs are what a server has to send, each about as large as the others.
 var backlogs = []struct{ name, sql string }{
-	{"small", "WHILE i < 160000 DO INSERT INTO t VALUES (i, RAND() * 1000000, CONCAT('row ', i)); SET i = i + 1; END WHILE"},
-	{"ten-rows", "WHILE i < 24000 DO UPDATE u SET k = k + 1 WHERE id BETWEEN 1 + i MOD 100 AND 10 + i MOD 100; SET i = i + 1; END WHILE"},
-	{"bulk", "WHILE i < 16 DO INSERT INTO b SELECT x.id * 1000 + y.id, RAND() * 1000000, LEFT(SHA2(x.id * y.id, 256), 32), REPEAT(LEFT(SHA2(i, 256), 32), 3) FROM u x, u y LIMIT 20000; SET i = i + 1; END WHILE"},
+	{"small", "WHILE i < 240000 DO INSERT INTO t VALUES (i, RAND() * 1000000, CONCAT('row ', i)); SET i = i + 1; END WHILE"},
+	{"ten-rows", "WHILE i < 48000 DO UPDATE u SET k = k + 1 WHERE id BETWEEN 1 + i MOD 100 AND 10 + i MOD 100; SET i = i + 1; END WHILE"},
+	{"bulk", "WHILE i < 48 DO INSERT INTO b SELECT x.id * 1000 + y.id, RAND() * 1000000, LEFT(SHA2(x.id * y.id, 256), 32), REPEAT(LEFT(SHA2(i, 256), 32), 3) FROM u x, u y LIMIT 20000; SET i = i + 1; END WHILE"},
 }
 
 // BenchmarkCatchUp compares a stream that catches up, alone and into an archive, with
@@ -99,6 +99,10 @@ func receive(b *testing.B, server *dbtest.MySQL, from, goal change.Position) (tx
 		b.Fatal(err)
 	}
 	defer src.Close()
+	set, err := gtid.Parse(src.control.Flavor, string(goal))
+	if err != nil {
+		b.Fatal(err)
+	}
 	for {
 		m, err := src.Next(b.Context())
 		if err != nil {
@@ -106,10 +110,7 @@ func receive(b *testing.B, server *dbtest.MySQL, from, goal change.Position) (tx
 		}
 		size += len(m.Raw)
 		if m.Kind == change.KindCommit {
-			txns++
-		}
-		if m.Kind == change.KindCommit && txns%100 == 0 || m.Kind == change.KindIdle {
-			if set, err := gtid.Parse(src.control.Flavor, string(goal)); err != nil || src.parser.held.Contains(set) {
+			if txns++; src.parser.held.Contains(set) {
 				return txns, size
 			}
 		}
@@ -159,15 +160,11 @@ type upTo struct {
 	*Source
 	goal    *gtid.Set
 	reached func()
-	n       int
 }
 
 func (u *upTo) Next(ctx context.Context) (*change.Message, error) {
-	if u.n++; u.n%256 == 0 && u.parser.held.Contains(u.goal) {
-		u.reached()
-	}
 	m, err := u.Source.Next(ctx)
-	if m != nil && m.Kind == change.KindIdle && u.parser.held.Contains(u.goal) {
+	if m != nil && m.Kind == change.KindCommit && u.parser.held.Contains(u.goal) {
 		u.reached()
 	}
 	return m, err

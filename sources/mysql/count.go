@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"bytes"
+	"fmt"
 
 	"txreel/change"
 	"txreel/sources/mysql/binlog"
@@ -39,6 +40,12 @@ const maxQuery = 1 << 20
 func (c *counter) note(e *binlog.Event) string {
 	switch e.Type {
 	case binlog.TypeQuery, binlog.TypeQueryCompressed, binlog.TypeExecuteLoadQuery:
+	case binlog.TypeXAPrepare: // nothing is committed yet
+		x, err := binlog.ParseXAPrepare(e)
+		if err != nil || x.OnePhase {
+			return ""
+		}
+		return fmt.Sprintf("XA PREPARE X'%x',X'%x',%d", x.Global, x.Branch, x.Format)
 	default:
 		return ""
 	}

@@ -60,6 +60,9 @@ func (c *Conn) request(ctx context.Context, held *gtid.Set, opts *SourceOptions)
 	} else {
 		err = c.wire.command(comBinlogDump, dump("", binlogStart, flagAnnotate, opts.ServerID))
 	}
+	if err == nil {
+		err = c.wire.conn.SetWriteDeadline(time.Time{})
+	}
 	if err != nil {
 		return fmt.Errorf("ask the source for its log: %w", unreachable(err))
 	}

@@ -86,7 +86,7 @@ func (s *Source) explainStream(err error) error {
 		return fmt.Errorf("%w: the source cannot read its own log (%s): %s", capture.ErrGap, text, newEpoch)
 	case has("max_allowed_packet"):
 		return fmt.Errorf("stream from the source: %w: SET GLOBAL max_allowed_packet = 1073741824 there", err)
-	case goesAway(answer), has("shutdown"):
+	case goesAway(answer), has("shutdown"), has("could not find next log"): // opened anew, the stream says what it means
 		return fmt.Errorf("stream from the source: %w", unreachable(err))
 	}
 	return wrapSQL("stream from the source", err)

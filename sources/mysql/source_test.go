@@ -148,9 +148,13 @@ func TestTransactionsHaveWhatTheIndexNeeds(t *testing.T) {
 			"UPDATE idx.t SET v = 'c'", "DELETE FROM idx.t WHERE n = 1", "TRUNCATE idx.t", "CREATE USER hidden IDENTIFIED BY 'topsecret'", "DROP USER hidden"} {
 			server.MustExec(t, "", sql)
 		}
+		if _, err := server.Client(t.Context(), "idx", "XA START 'x1'; INSERT INTO t VALUES (7,'x'); XA END 'x1'; XA PREPARE 'x1'; XA COMMIT 'x1'; XA START 'x2'; INSERT INTO t VALUES (8,'x'); XA END 'x2'; XA COMMIT 'x2' ONE PHASE"); err != nil {
+			t.Fatal(err)
+		}
 		for i, want := range []struct{ note, rows string }{
 			{"CREATE DATABASE idx", ""}, {"CREATE TABLE idx.t (n int primary key, v text)", ""}, {"", "insert idx.t 2"}, {"", "update idx.t 2"}, {"", "delete idx.t 1"},
 			{"TRUNCATE idx.t", "truncate idx.t 1"}, {"CREATE USER", ""}, {"DROP USER", ""},
+			{"XA PREPARE X'7831',X'',1", "insert idx.t 1"}, {"XA COMMIT X'7831',X'',1", ""}, {"", "insert idx.t 1"},
 		} {
 			got := next(t, src)
 			rows := ""
