@@ -1,36 +1,39 @@
 // Command bench measures txreel against named peers on one machine in one run, and
-// prints a table. The figures that count are ratios and medians of three: machines
-// differ, and shared ones differ from minute to minute.
+// prints a table. The figures that count are ratios and medians: machines differ, and
+// shared ones differ from minute to minute, so the machine's load stands beside each.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"txreel/internal/dbtest"
 )
 
 func main() {
 	b := &bench{}
+	engine := flag.String("engine", "all", "what to measure: all, postgres, mysql or mariadb")
+	steps := flag.String("steps", "base,catchup,replay", "MySQL and MariaDB: which measurements to take")
 	flag.StringVar(&b.program, "txreel", "bin/txreel", "the program to measure")
-	flag.IntVar(&b.rows, "rows", 1_000_000, "inserted rows of the backlog")
-	flag.IntVar(&b.txns, "transactions", 50_000, "pgbench transactions of the backlog, of the archive's size, and of the replay")
-	flag.IntVar(&b.runs, "runs", 3, "times each measurement of the catch-up is repeated")
+	flag.IntVar(&b.runs, "runs", 3, "times each measurement is repeated")
+	flag.Float64Var(&b.calm, "calm", 4, "the load of the machine above which a measurement waits")
+	flag.DurationVar(&b.patience, "patience", 2*time.Minute, "how long it waits at most")
+	flag.IntVar(&b.rows, "rows", 1_000_000, "PostgreSQL: inserted rows of the backlog")
+	flag.IntVar(&b.txns, "transactions", 50_000, "transactions of the replay; PostgreSQL: also of the backlog and of the archive's size")
+	flag.IntVar(&b.small, "small", 200_000, "MySQL and MariaDB: transactions of one row in the backlog")
+	flag.IntVar(&b.tens, "tens", 40_000, "MySQL and MariaDB: transactions of ten rows in the backlog")
+	flag.IntVar(&b.bulk, "bulk", 2_000_000, "MySQL and MariaDB: rows of the backlog that INSERT ... SELECT made")
+	flag.IntVar(&b.tableRows, "table-rows", 250_000, "MySQL and MariaDB: rows of each of sysbench's four tables")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := b.run(ctx)
+	err := b.run(ctx, *engine, strings.Split(*steps, ","))
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -38,428 +41,71 @@ func main() {
 	}
 }
 
+// bench is what the measurements of all engines share.
 type bench struct {
-	program          string
-	rows, txns, runs int
-
-	dir    string
-	source *dbtest.Postgres
-	target *dbtest.Postgres
-	url    string
-	table  []string
+	program           string
+	runs, rows, txns  int
+	small, tens, bulk int
+	tableRows         int
+	calm              float64
+	patience          time.Duration
+	dir               string
+	table             []string
 }
 
+// db is the database that is measured.
 const db = "bench"
 
-func (b *bench) run(ctx context.Context) (err error) {
+func (b *bench) run(ctx context.Context, engine string, steps []string) (err error) {
+	if b.runs < 1 {
+		return errors.New("-runs must be 1 or more")
+	}
 	if b.program, err = filepath.Abs(b.program); err != nil {
 		return err
 	}
 	if b.dir, err = os.MkdirTemp("", "txreel-bench-"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.close()) }()
-	settings := map[string]string{"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h"}
-	if b.source, err = dbtest.StartPostgres(ctx, dbtest.PostgresOptions{Settings: settings}); err != nil {
-		return err
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	engines := []string{engine}
+	if engine == "all" {
+		engines = []string{"postgres", "mysql", "mariadb"}
 	}
-	if b.target, err = dbtest.StartPostgres(ctx, dbtest.PostgresOptions{Settings: settings}); err != nil {
-		return err
-	}
-	if _, err := b.source.CreateDB(ctx, db); err != nil {
-		return err
-	}
-	b.url = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s", b.source.Port, db)
-	for _, step := range []func(context.Context) error{b.prepare, b.catchUp, b.live, b.restore} {
-		if err := step(ctx); err != nil {
-			return err
+	for _, engine := range engines {
+		switch engine {
+		case "postgres":
+			err = (&postgresBench{bench: b}).run(ctx)
+		case "mysql", "mariadb":
+			err = (&mysqlBench{bench: b, flavor: engine}).run(ctx, steps)
+		default:
+			err = fmt.Errorf("-engine %s is none of all, postgres, mysql, mariadb", engine)
+		}
+		if err != nil {
+			break
 		}
 	}
-	fmt.Printf("\n| measurement | txreel | peer | ratio |\n| --- | --- | --- | --- |\n%s\n", strings.Join(b.table, "\n"))
-	return nil
-}
-
-func (b *bench) close() error {
-	errs := []error{os.RemoveAll(b.dir)}
-	for _, p := range []*dbtest.Postgres{b.source, b.target} {
-		if p != nil {
-			errs = append(errs, p.Close())
-		}
+	if len(b.table) > 0 { // also of a run that was cut short
+		fmt.Printf("\n| measurement | txreel | peer | ratio | load |\n| --- | --- | --- | --- | --- |\n%s\n", strings.Join(b.table, "\n"))
 	}
-	return errors.Join(errs...)
+	return err
 }
 
-func (b *bench) row(what, ours, peer, ratio string) {
-	line := fmt.Sprintf("| %s | %s | %s | %s |", what, ours, peer, ratio)
+// row adds a line to the table.
+func (b *bench) row(what, ours, peer, ratio string, l loads) {
+	line := fmt.Sprintf("| %s | %s | %s | %s | %s |", what, ours, peer, ratio, l)
 	fmt.Println(line)
 	b.table = append(b.table, line)
 }
 
-// prepare fills the source, and makes an archive whose slot stands before the
-// backlog.
-func (b *bench) prepare(ctx context.Context) error {
-	if err := b.pgbench(ctx, "-i", "-s", "10", "-q"); err != nil {
-		return err
-	}
-	if err := b.source.Exec(ctx, db, `create table big (id bigint primary key, a int, b text, c timestamptz, d numeric)`); err != nil {
-		return err
-	}
-	if _, err := b.txreel(ctx, "setup", "--source", b.url, "--apply"); err != nil {
-		return err
-	}
-	stop, err := b.capture(ctx, b.archive("origin"), "txreel")
-	if err != nil {
-		return err
-	}
-	if err := stop(); err != nil {
-		return err
-	}
-	if err := b.source.Exec(ctx, db, `select pg_create_logical_replication_slot('recv', 'pgoutput')`); err != nil {
-		return err
-	}
-	if err := b.source.Exec(ctx, db, fmt.Sprintf(`insert into big select g, g %% 1000, md5(g::text), now(), g * 1.5 from generate_series(1, %d) g`, b.rows)); err != nil {
-		return err
-	}
-	return b.pgbench(ctx, "-n", "-c", "8", "-j", "2", "-t", strconv.Itoa(b.txns/8))
-}
-
-// catchUp reads the same backlog with pg_recvlogical, which throws it away, and with
-// capture, which stores it durably, in turns.
-func (b *bench) catchUp(ctx context.Context) error {
-	end, err := b.position(ctx)
-	if err != nil {
-		return err
-	}
-	if err := b.source.Exec(ctx, db, `select pg_logical_emit_message(true, 'bench', 'end')`); err != nil {
-		return err
-	}
-	var peer, ours []time.Duration
-	for i := range b.runs {
-		p, err := b.receive(ctx, end)
-		if err != nil {
-			return err
-		}
-		o, err := b.catchUpOnce(ctx, i, end)
-		if err != nil {
-			return err
-		}
-		fmt.Printf("catch-up %d: pg_recvlogical %s, txreel %s\n", i+1, p.Round(time.Millisecond), o.Round(time.Millisecond))
-		peer, ours = append(peer, p), append(ours, o)
-	}
-	p, o := median(peer), median(ours)
-	b.row(fmt.Sprintf("catch-up of %d inserted rows and %d pgbench transactions", b.rows, b.txns),
-		o.Round(10*time.Millisecond).String(), "pg_recvlogical -f /dev/null "+p.Round(10*time.Millisecond).String(), fmt.Sprintf("%.2f × its rate", p.Seconds()/o.Seconds()))
-	return nil
-}
-
-func (b *bench) receive(ctx context.Context, end string) (time.Duration, error) {
-	if err := b.source.Exec(ctx, db, `select pg_copy_logical_replication_slot('recv', 'recv_run')`); err != nil {
-		return 0, err
-	}
-	begun := time.Now()
-	_, err := b.command(ctx, filepath.Join(b.source.BinDir, "pg_recvlogical"), "-h", "127.0.0.1", "-p", strconv.Itoa(b.source.Port), "-U", "postgres",
-		"-d", db, "--slot", "recv_run", "--start", "--endpos", end, "-o", "proto_version=1", "-o", "publication_names=txreel", "-o", "messages=true", "-f", "/dev/null")
-	took := time.Since(begun)
-	return took, errors.Join(err, b.source.Exec(ctx, db, `select pg_drop_replication_slot('recv_run')`))
-}
-
-func (b *bench) catchUpOnce(ctx context.Context, run int, end string) (time.Duration, error) {
-	archive := b.archive("run" + strconv.Itoa(run))
-	if _, err := b.command(ctx, "cp", "-r", b.archive("origin"), archive); err != nil {
-		return 0, err
-	}
-	if err := b.source.Exec(ctx, db, `select pg_copy_logical_replication_slot('txreel', 'txreel_run')`); err != nil {
-		return 0, err
-	}
-	begun := time.Now()
-	stop, err := b.start(ctx, archive, "txreel_run", "--flush-age", "200ms")
-	if err != nil {
-		return 0, err
-	}
-	err = b.confirmed(ctx, "txreel_run", end)
-	took := time.Since(begun)
-	return took, errors.Join(err, stop(), b.source.Exec(ctx, db, `select pg_drop_replication_slot('txreel_run')`), os.RemoveAll(archive))
-}
-
-// live measures what a running capture costs and how far it is behind.
-func (b *bench) live(ctx context.Context) error {
-	stop, err := b.capture(ctx, b.archive("origin"), "txreel")
-	if err != nil {
-		return err
-	}
-	end, err := b.position(ctx)
-	if err == nil {
-		err = b.confirmed(ctx, "txreel", end)
-	}
-	if err == nil {
-		err = b.source.Exec(ctx, db, `checkpoint`)
-	}
-	if err != nil {
-		return errors.Join(err, stop())
-	}
-	sizeBefore, err := b.segments(ctx)
-	if err != nil {
-		return errors.Join(err, stop())
-	}
-	loadDone := make(chan error, 1)
-	go func() { loadDone <- b.pgbench(ctx, "-n", "-c", "8", "-j", "2", "-t", strconv.Itoa(b.txns/8)) }() // joined by lags
-	lags, err := b.lags(ctx, loadDone)
-	if err != nil {
-		return errors.Join(err, stop())
-	}
-	after, err := b.position(ctx)
-	if err == nil {
-		err = b.source.Exec(ctx, db, `select pg_logical_emit_message(true, 'bench', 'end')`)
-	}
-	if err == nil {
-		err = b.confirmed(ctx, "txreel", after)
-	}
-	if err := errors.Join(err, stop()); err != nil {
-		return err
-	}
-	sizeAfter, err := b.segments(ctx)
-	if err != nil {
-		return err
-	}
-	rows, err := b.source.Query(ctx, db, fmt.Sprintf(`select pg_wal_lsn_diff('%s', '%s')::bigint`, after, end))
-	if err != nil {
-		return err
-	}
-	wal, err := strconv.ParseInt(rows[0][0], 10, 64)
-	if err != nil {
-		return err
-	}
-	b.row(fmt.Sprintf("archive of %d pgbench transactions, a checkpoint before them", b.txns), fmt.Sprintf("%d bytes", sizeAfter-sizeBefore),
-		fmt.Sprintf("WAL %d bytes", wal), fmt.Sprintf("%.3f × its size", float64(sizeAfter-sizeBefore)/float64(wal)))
-	slices.Sort(lags)
-	b.row(fmt.Sprintf("commit to durable and acknowledged under that load, %d samples", len(lags)),
-		fmt.Sprintf("p50 %s, p99 %s", lags[len(lags)/2].Round(time.Millisecond), lags[len(lags)*99/100].Round(time.Millisecond)), "flush age 1 s", "")
-	return nil
-}
-
-// lags commits a probe every 50 ms while the load runs and measures how long each
-// takes to be acknowledged.
-func (b *bench) lags(ctx context.Context, loadDone chan error) ([]time.Duration, error) {
-	conn, err := b.source.Conn(ctx, db)
-	if err != nil {
-		return nil, errors.Join(err, <-loadDone)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	type probe struct {
-		at  time.Time
-		lsn string
-	}
-	var pending []probe
-	var lags []time.Duration
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for running := true; running || len(pending) > 0; {
-		select {
-		case err := <-loadDone:
-			if err != nil {
-				return nil, err
-			}
-			running, loadDone = false, nil
-		case <-tick.C:
-		}
-		if running {
-			var p probe
-			if err := conn.QueryRow(ctx, `select pg_logical_emit_message(true, 'bench', 'probe')::text`).Scan(&p.lsn); err != nil {
-				return nil, err
-			}
-			p.at = time.Now()
-			pending = append(pending, p)
-		}
-		for len(pending) > 0 {
-			var ok bool
-			if err := conn.QueryRow(ctx, `select confirmed_flush_lsn > $1::text::pg_lsn from pg_replication_slots where slot_name = 'txreel'`, pending[0].lsn).Scan(&ok); err != nil {
-				return nil, err
-			}
-			if !ok {
-				break
-			}
-			lags = append(lags, time.Since(pending[0].at))
-			pending = pending[1:]
-		}
-	}
-	return lags, nil
-}
-
-// restore restores the first base and all that followed.
-func (b *bench) restore(ctx context.Context) error {
-	for _, scenario := range []string{"first base and all changes", "last base"} {
-		name := "r" + strconv.Itoa(len(b.table))
-		if _, err := b.target.CreateDB(ctx, name); err != nil {
-			return err
-		}
-		if scenario == "last base" {
-			if err := b.anotherBase(ctx); err != nil {
-				return err
-			}
-		}
-		out, err := b.txreelTo(ctx, b.target.Password(), "restore", "--archive", b.archive("origin"), "--json", "--target",
-			fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s", b.target.Port, name))
-		if err != nil {
-			return err
-		}
-		var r struct {
-			Rows   uint64                 `json:"replayed_rows"`
-			Tables []struct{ Rows int64 } `json:"tables"`
-			Phases []struct {
-				Phase   string  `json:"phase"`
-				Seconds float64 `json:"seconds"`
-			} `json:"phases"`
-			Seconds float64 `json:"seconds"`
-		}
-		if err := json.Unmarshal(out, &r); err != nil {
-			return err
-		}
-		seconds := map[string]float64{}
-		for _, p := range r.Phases {
-			seconds[p.Phase] += p.Seconds
-		}
-		var rows int64
-		for _, t := range r.Tables {
-			rows += t.Rows
-		}
-		if scenario == "last base" {
-			b.row(fmt.Sprintf("base load of %d rows", rows), fmt.Sprintf("%.0f rows/s", float64(rows)/seconds["base"]), "", fmt.Sprintf("restore %.1f s in all", r.Seconds))
-		} else {
-			b.row(fmt.Sprintf("replay of %d row changes", r.Rows), fmt.Sprintf("%.0f changes/s", float64(r.Rows)/seconds["replay"]), "", fmt.Sprintf("restore %.1f s in all", r.Seconds))
-		}
-		want, err := dbtest.Dump(ctx, b.source.URL(db))
-		if err != nil {
-			return err
-		}
-		got, err := dbtest.Dump(ctx, b.target.URL(name))
-		if err != nil {
-			return err
-		}
-		if diff := dbtest.Diff(want, got); diff != "" {
-			return fmt.Errorf("the restored database differs from the source:\n%s", diff)
-		}
-	}
-	return nil
-}
-
-// anotherBase takes a base of everything there is now.
-func (b *bench) anotherBase(ctx context.Context) error {
-	stop, err := b.capture(ctx, b.archive("origin"), "txreel", "--heartbeat", "2s")
-	if err != nil {
-		return err
-	}
-	_, err = b.txreel(ctx, "base", "--archive", b.archive("origin"), "--source", b.url)
-	return errors.Join(err, stop())
-}
-
-func (b *bench) archive(name string) string { return filepath.Join(b.dir, name) }
-
-// capture starts a capture and waits until its epoch has a base.
-func (b *bench) capture(ctx context.Context, archive, slot string, flags ...string) (stop func() error, err error) {
-	stop, err = b.start(ctx, archive, slot, flags...)
-	if err != nil {
-		return nil, err
-	}
-	err = poll(ctx, func() (bool, error) {
-		found, err := filepath.Glob(filepath.Join(archive, "epochs/*/bases/*/manifest.json"))
-		return len(found) > 0, err
-	})
-	if err != nil {
-		return nil, errors.Join(err, stop())
-	}
-	return stop, nil
-}
-
-func (b *bench) start(ctx context.Context, archive, slot string, flags ...string) (stop func() error, err error) {
-	cmd := exec.CommandContext(ctx, b.program, append([]string{"capture", "--source", b.url, "--archive", archive, "--slot", slot, "--log-format", "json"}, flags...)...)
-	cmd.Env = append(os.Environ(), "PGPASSWORD="+b.source.Password())
-	var log strings.Builder
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	return func() error {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // when it has ended, Wait says how
-		if err := cmd.Wait(); err != nil {
-			return fmt.Errorf("capture: %w\n%s", err, log.String())
-		}
-		return nil
-	}, nil
-}
-
-func (b *bench) segments(ctx context.Context) (total int64, err error) {
-	found, err := filepath.Glob(filepath.Join(b.archive("origin"), "epochs/*/segments/*"))
-	for _, f := range found {
-		info, err := os.Stat(f)
-		if err != nil {
-			return 0, err
-		}
-		total += info.Size()
-	}
-	return total, err
-}
-
-func (b *bench) position(ctx context.Context) (string, error) {
-	rows, err := b.source.Query(ctx, db, `select pg_current_wal_lsn()`)
-	if err != nil {
-		return "", err
-	}
-	return rows[0][0], nil
-}
-
-// confirmed waits until the slot has been told that everything up to end is
-// durable.
-func (b *bench) confirmed(ctx context.Context, slot, end string) error {
-	return poll(ctx, func() (bool, error) {
-		rows, err := b.source.Query(ctx, db, fmt.Sprintf(`select confirmed_flush_lsn >= '%s' from pg_replication_slots where slot_name = '%s'`, end, slot))
-		return err == nil && len(rows) == 1 && rows[0][0] == "t", err
-	})
-}
-
-func poll(ctx context.Context, done func() (bool, error)) error {
-	for {
-		ok, err := done()
-		if ok || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-func (b *bench) pgbench(ctx context.Context, args ...string) error {
-	_, err := b.command(ctx, filepath.Join(b.source.BinDir, "pgbench"), append(args, "-h", "127.0.0.1", "-p", strconv.Itoa(b.source.Port), "-U", "postgres", db)...)
-	return err
-}
-
-func (b *bench) txreel(ctx context.Context, args ...string) ([]byte, error) {
-	return b.txreelTo(ctx, b.source.Password(), args...)
-}
-
-func (b *bench) txreelTo(ctx context.Context, password string, args ...string) ([]byte, error) {
-	return b.commandAs(ctx, password, b.program, args...)
-}
-
-func (b *bench) command(ctx context.Context, program string, args ...string) ([]byte, error) {
-	return b.commandAs(ctx, b.source.Password(), program, args...)
-}
-
-func (b *bench) commandAs(ctx context.Context, password, program string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(os.Environ(), "PGPASSWORD="+password)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", filepath.Base(program), err, stderr.String())
-	}
-	return out, nil
-}
-
 func median(d []time.Duration) time.Duration {
-	slices.Sort(d)
+	d = slices.Sorted(slices.Values(d))
 	return d[len(d)/2]
+}
+
+// seconds prints a measured time.
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+// times prints by how much a peer takes longer.
+func times(peer, ours time.Duration) string {
+	return fmt.Sprintf("%.2f ×", peer.Seconds()/ours.Seconds())
 }
