@@ -19,7 +19,7 @@ type BaseOptions struct {
 	Jobs     int // tables and parts of tables read at once; default 2
 	SpillDir string
 	// ChunkBytes is how much text becomes one object, and how much of a table is read as one
-	// piece, as the server estimates. Default 64 MiB.
+	// piece, as the server estimates. Default 32 MiB.
 	ChunkBytes int64
 	// AllowLock lets FLUSH TABLES WITH READ LOCK hold all commits back for the moment that a
 	// snapshot takes, should none be had without.
@@ -65,7 +65,7 @@ func (o *BaseOptions) defaults() {
 		o.Jobs = 2
 	}
 	if o.ChunkBytes < 1 {
-		o.ChunkBytes = 64 << 20
+		o.ChunkBytes = 32 << 20
 	}
 	if o.Wait <= 0 {
 		o.Wait = 30 * time.Second
@@ -169,6 +169,9 @@ func (b *baseRun) close() {
 // open connects, and refuses a user who would see less than there is.
 func (b *baseRun) open(ctx context.Context) (err error) {
 	if b.control, err = b.connect(ctx); err != nil {
+		return err
+	}
+	if err := b.control.logs(ctx); err != nil { // what has no GTID is in no record, and could not be told apart here
 		return err
 	}
 	if b.access, err = readAccess(ctx, b.control); err != nil {

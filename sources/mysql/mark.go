@@ -8,8 +8,12 @@ import (
 )
 
 // ReadPosition returns the GTIDs of all that the source has committed until now, in the notation of GTID sets: what a mark
-// stands for, which is in the archive once the archive holds all of it. Nothing is written to the source.
+// stands for, which is in the archive once the archive holds all of it. It refuses a server that commits transactions
+// without GTIDs. Nothing is written to the source.
 func ReadPosition(ctx context.Context, conn *Conn) (change.Position, error) {
+	if err := conn.logs(ctx); err != nil {
+		return "", err
+	}
 	set, err := conn.executed(ctx)
 	if err != nil {
 		return "", err
