@@ -55,20 +55,20 @@ func (b *baseRun) copyTables(ctx context.Context) error {
 			abort(err)
 		}
 	}()
-	group, ctx := errgroup.WithContext(ctx)
+	group, reading := errgroup.WithContext(ctx)
 	for _, c := range b.readers {
 		group.Go(func() error {
 			w, err := newChunkWriter(b)
 			if err != nil {
 				return err
 			}
-			defer w.body.Reset()
+			defer w.close()
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= len(pieces) {
-					return nil
+					return w.wait()
 				}
-				if stored[i], err = b.copyPiece(ctx, c, w, &pieces[i]); err != nil {
+				if err := b.copyPiece(reading, c, w, &pieces[i], &stored[i]); err != nil {
 					return err
 				}
 			}
@@ -114,27 +114,28 @@ func (b *baseRun) collect(pieces []piece, stored [][]archive.BaseObject) error {
 
 // copyPiece reads the rows of a piece into as many objects as they need. The savepoint
 // gives the lock on the table's definition back when the piece is read, and keeps the
-// snapshot: nobody waits longer than for one piece to alter the table.
-func (b *baseRun) copyPiece(ctx context.Context, c *Conn, w *chunkWriter, p *piece) (_ []archive.BaseObject, err error) {
+// snapshot: nobody waits longer than for one piece to alter the table. The last object may
+// still be on its way to the store.
+func (b *baseRun) copyPiece(ctx context.Context, c *Conn, w *chunkWriter, p *piece, objects *[]archive.BaseObject) error {
 	t := b.tables[p.table]
 	if err := c.Exec(ctx, "SAVEPOINT txreel"); err != nil {
-		return nil, wrapSQL("read table "+t.quoted(), err)
+		return wrapSQL("read table "+t.quoted(), err)
 	}
-	w.begin(ctx, fmt.Sprintf("data/%06d/%04d", p.table, p.number))
+	w.begin(ctx, fmt.Sprintf("data/%06d/%04d", p.table, p.number), objects)
 	if err := c.streamLines(ctx, t.selectSQL(p.where, c.mariaDB()), w); err != nil {
-		return nil, t.explainRead(err, b)
+		return t.explainRead(err, b)
 	}
 	if err := w.finish(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := t.unchanged(ctx, c); err != nil {
-		return nil, t.explainRead(err, b)
+		return t.explainRead(err, b)
 	}
 	if err := c.Exec(ctx, "ROLLBACK TO SAVEPOINT txreel"); err != nil {
-		return nil, wrapSQL("read table "+t.quoted(), err)
+		return wrapSQL("read table "+t.quoted(), err)
 	}
 	b.report(p.bytes, 0, 0)
-	return w.objects, nil
+	return nil
 }
 
 // selectSQL reads a piece in the order of the primary key, where rows are in that order
@@ -170,27 +171,37 @@ func (b *baseRun) report(done, rows, text int64) {
 	}
 }
 
-// chunkWriter compresses lines, and stores an object whenever
-// there are enough.
+// chunkWriter compresses lines, and stores an object whenever there are enough, while
+// the next one fills.
 type chunkWriter struct {
 	run     *baseRun
 	ctx     context.Context // of the piece being read
 	zstd    *zstd.Encoder
-	body    *spill.Buffer
+	body    *spill.Buffer // being filled
+	other   *spill.Buffer // being stored, or free
 	line    []byte
 	raw     int64
 	rows    int64
 	prefix  string
-	objects []archive.BaseObject
+	number  int
+	objects *[]archive.BaseObject // of the piece
+	storing chan error            // nil when nothing is
 }
 
 func newChunkWriter(b *baseRun) (*chunkWriter, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20))
-	return &chunkWriter{run: b, zstd: enc, body: spill.New(b.SpillDir, chunkMemory)}, err
+	return &chunkWriter{run: b, zstd: enc, body: spill.New(b.SpillDir, chunkMemory), other: spill.New(b.SpillDir, chunkMemory)}, err
 }
 
-func (w *chunkWriter) begin(ctx context.Context, prefix string) {
-	w.ctx, w.prefix, w.objects = ctx, prefix, nil
+// close joins what is being stored.
+func (w *chunkWriter) close() {
+	_ = w.wait() // who closes early has an error of its own
+	w.body.Reset()
+	w.other.Reset()
+}
+
+func (w *chunkWriter) begin(ctx context.Context, prefix string, objects *[]archive.BaseObject) {
+	w.ctx, w.prefix, w.number, w.objects = ctx, prefix, 0, objects
 	w.reset()
 }
 
@@ -231,14 +242,36 @@ func (w *chunkWriter) finish() error {
 	return w.store()
 }
 
+// store hands what was gathered to the store, once that has taken what came before.
 func (w *chunkWriter) store() error {
 	if err := w.zstd.Close(); err != nil {
 		return err
 	}
-	o, err := w.run.archive.CreateObject(w.ctx, w.run.base, fmt.Sprintf("%s-%06d.tsv.zst", w.prefix, len(w.objects)), w.body, w.body.Size())
-	o.Raw, o.Rows = w.raw, w.rows
-	w.objects = append(w.objects, o)
-	w.run.report(0, w.rows, w.raw)
+	if err := w.wait(); err != nil {
+		return err
+	}
+	w.body, w.other = w.other, w.body
+	ctx, body, objects, raw, rows := w.ctx, w.other, w.objects, w.raw, w.rows
+	name := fmt.Sprintf("%s-%06d.tsv.zst", w.prefix, w.number)
+	w.number++
+	w.storing = make(chan error, 1)
+	go func(done chan<- error) { // joined by wait
+		o, err := w.run.archive.CreateObject(ctx, w.run.base, name, body, body.Size())
+		o.Raw, o.Rows = raw, rows
+		*objects = append(*objects, o)
+		w.run.report(0, rows, raw)
+		done <- err
+	}(w.storing)
+	return nil
+}
+
+// wait returns when nothing is being stored.
+func (w *chunkWriter) wait() error {
+	if w.storing == nil {
+		return nil
+	}
+	err := <-w.storing
+	w.storing = nil
 	return err
 }
 
