@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,4 +59,52 @@ func (b *bench) quiet(ctx context.Context, l *loads) error {
 	}
 	*l = append(*l, load)
 	return nil
+}
+
+// effort is how long something took, and how long processors worked for it, which depends
+// less on what else the machine does: in the program itself, and in the server.
+type effort struct{ took, program, server time.Duration }
+
+// String prints all of it.
+func (e effort) String() string {
+	return fmt.Sprintf("%s (processor %s, server's %s)", seconds(e.took), seconds(e.program), seconds(e.server))
+}
+
+// took are the times alone.
+func took(all []effort) (times []time.Duration) {
+	for _, e := range all {
+		times = append(times, e.took)
+	}
+	return times
+}
+
+// used is how long a processor worked for a program that has ended.
+func used(cmd *exec.Cmd) time.Duration {
+	if cmd.ProcessState == nil {
+		return 0
+	}
+	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+}
+
+// usedBy is how long a processor has worked for a process that runs, or 0 where the system
+// does not say.
+func usedBy(pid int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// Behind the name, which may hold anything, utime and stime are the 12th and the 13th.
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	if len(fields) < 13 {
+		return 0
+	}
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * (time.Second / 100) // the unit is the same on every Linux that runs Go
 }

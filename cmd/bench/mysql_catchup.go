@@ -104,7 +104,7 @@ func (b *mysqlBench) catchUpWith(ctx context.Context, l backlog) error {
 	}
 	fmt.Printf("%s %s: %d bytes in %d files of the log, made in %s\n", b.flavor, l.name, size, len(names), seconds(time.Since(began)))
 	run := b.archive("run")
-	var peer, ours []time.Duration
+	var peer, ours []effort
 	var load loads
 	for i := range b.runs {
 		if err := b.quiet(ctx, &load); err != nil {
@@ -121,14 +121,14 @@ func (b *mysqlBench) catchUpWith(ctx context.Context, l backlog) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%s catch-up %s %d: %s %s, txreel %s, load %.1f\n", b.flavor, l.name, i+1, filepath.Base(b.source.BinlogTool()), seconds(p), seconds(o), load[i])
+		fmt.Printf("%s catch-up %s %d: %s %s, txreel %s, load %.1f\n", b.flavor, l.name, i+1, filepath.Base(b.source.BinlogTool()), p, o, load[i])
 		peer, ours = append(peer, p), append(ours, o)
 	}
 	stored, err := b.sameEvents(ctx, run, paths)
 	if err != nil {
 		return err
 	}
-	p, o, mb := median(peer), median(ours), float64(size)/1e6
+	p, o, mb := median(took(peer)), median(took(ours)), float64(size)/1e6
 	b.row(fmt.Sprintf("%s: catch-up of %s (%.0f MB of binlog)", b.flavor, l.what, mb),
 		fmt.Sprintf("%s, %.0f MB/s, %.2f × stored", seconds(o), mb/o.Seconds(), float64(stored)/float64(size)),
 		fmt.Sprintf("%s --raw %s, %.0f MB/s", filepath.Base(b.source.BinlogTool()), seconds(p), mb/p.Seconds()), times(p, o)+" its rate", load)
@@ -136,26 +136,28 @@ func (b *mysqlBench) catchUpWith(ctx context.Context, l backlog) error {
 }
 
 // fetchRaw times the vendor's program.
-func (b *mysqlBench) fetchRaw(ctx context.Context, names []string) (time.Duration, error) {
+func (b *mysqlBench) fetchRaw(ctx context.Context, names []string) (effort, error) {
 	out := b.archive("raw")
 	if err := os.Mkdir(out, 0o700); err != nil {
-		return 0, err
+		return effort{}, err
 	}
 	args := append(b.source.ToolArgs(), "--read-from-remote-server", "--raw", "--result-file="+out+"/")
 	cmd := exec.CommandContext(ctx, b.source.BinlogTool(), append(args, names...)...)
 	cmd.Env = b.source.ToolEnv()
+	server := usedBy(b.source.PID())
 	began := time.Now()
 	text, err := cmd.CombinedOutput()
-	took := time.Since(began)
+	e := effort{time.Since(began), used(cmd), usedBy(b.source.PID()) - server}
 	if err != nil {
 		err = fmt.Errorf("%s: %w\n%s", filepath.Base(cmd.Path), err, text)
 	}
-	return took, errors.Join(err, os.RemoveAll(out))
+	return e, errors.Join(err, os.RemoveAll(out))
 }
 
 // record times a capture from its start until its archive durably holds the goal.
-func (b *mysqlBench) record(ctx context.Context, archive string, goal *gtid.Set) (time.Duration, error) {
+func (b *mysqlBench) record(ctx context.Context, archive string, goal *gtid.Set) (effort, error) {
 	reached := make(chan time.Time, 1)
+	server := usedBy(b.source.PID())
 	began := time.Now()
 	c, err := b.startCapture(ctx, b.env(), func(line []byte) {
 		var e struct{ Message, Position string }
@@ -170,13 +172,14 @@ func (b *mysqlBench) record(ctx context.Context, archive string, goal *gtid.Set)
 		}
 	}, "--archive", archive, "--flush-age", "200ms")
 	if err != nil {
-		return 0, err
+		return effort{}, err
 	}
 	select {
 	case at := <-reached:
-		return at.Sub(began), c.stop()
+		err := c.stop()
+		return effort{at.Sub(began), used(c.cmd), usedBy(b.source.PID()) - server}, err
 	case <-c.ended:
-		return 0, errors.Join(errors.New("the capture ended before it had caught up"), c.stop())
+		return effort{}, errors.Join(errors.New("the capture ended before it had caught up"), c.stop())
 	}
 }
 

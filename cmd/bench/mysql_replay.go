@@ -53,29 +53,29 @@ func (b *mysqlBench) replay(ctx context.Context) error {
 	atBase := []string{"--to-seq", base.Seq.String()}
 	ways := []struct {
 		name string
-		run  func(*dbtest.MySQL) (time.Duration, error)
+		run  func(*dbtest.MySQL) (effort, error)
 	}{
-		{"txreel", func(target *dbtest.MySQL) (time.Duration, error) {
+		{"txreel", func(target *dbtest.MySQL) (effort, error) {
 			r, err := b.restore(ctx, nil, dir, target.URL(""), "--jobs", workers)
 			if err != nil {
-				return 0, err
+				return effort{}, err
 			}
-			return r.phase("replay"), nil
+			return effort{took: r.phase("replay"), program: r.used}, nil
 		}},
-		{filepath.Base(b.source.BinlogTool()) + " \\| " + filepath.Base(b.source.Program("mysql")), func(target *dbtest.MySQL) (time.Duration, error) {
+		{filepath.Base(b.source.BinlogTool()) + " \\| " + filepath.Base(b.source.Program("mysql")), func(target *dbtest.MySQL) (effort, error) {
 			if _, err := b.restore(ctx, nil, dir, target.URL(""), atBase...); err != nil {
-				return 0, err
+				return effort{}, err
 			}
 			return b.pipe(ctx, files, target)
 		}},
-		{"native replica", func(target *dbtest.MySQL) (time.Duration, error) {
+		{"native replica", func(target *dbtest.MySQL) (effort, error) {
 			if _, err := b.restore(ctx, nil, dir, target.URL(""), atBase...); err != nil {
-				return 0, err
+				return effort{}, err
 			}
 			return b.replicate(ctx, target, goal)
 		}},
 	}
-	took := make([][]time.Duration, len(ways))
+	all := make([][]effort, len(ways))
 	var l loads
 	for i := range b.runs {
 		for w, way := range ways {
@@ -83,32 +83,34 @@ func (b *mysqlBench) replay(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", way.name, err)
 			}
-			fmt.Printf("%s replay %d: %s %s, load %.1f\n", b.flavor, i+1, way.name, seconds(d), l[len(l)-1])
-			took[w] = append(took[w], d)
+			fmt.Printf("%s replay %d: %s %s, load %.1f\n", b.flavor, i+1, way.name, d, l[len(l)-1])
+			all[w] = append(all[w], d)
 		}
 	}
-	ours := median(took[0])
+	ours := median(took(all[0]))
 	for w := 1; w < len(ways); w++ {
 		b.row(fmt.Sprintf("%s: replay of %d transactions (%.0f MB of binlog), %s workers", b.flavor, b.txns/4*4, float64(size)/1e6, workers),
-			fmt.Sprintf("%s, %.0f transactions/s", seconds(ours), float64(b.txns/4*4)/ours.Seconds()), ways[w].name+" "+seconds(median(took[w])), times(median(took[w]), ours)+" its rate", l)
+			fmt.Sprintf("%s, %.0f transactions/s", seconds(ours), float64(b.txns/4*4)/ours.Seconds()), ways[w].name+" "+seconds(median(took(all[w]))), times(median(took(all[w])), ours)+" its rate", l)
 	}
 	return os.RemoveAll(dir)
 }
 
 // replayOnce measures one way on a fresh server, and compares what that holds afterwards.
-func (b *mysqlBench) replayOnce(ctx context.Context, l *loads, name string, run func(*dbtest.MySQL) (time.Duration, error)) (took time.Duration, err error) {
+func (b *mysqlBench) replayOnce(ctx context.Context, l *loads, name string, run func(*dbtest.MySQL) (effort, error)) (e effort, err error) {
 	target, err := b.server(ctx)
 	if err != nil {
-		return 0, err
+		return e, err
 	}
 	defer func() { err = errors.Join(err, target.Close()) }()
 	if err := errors.Join(b.relax(ctx, target), b.quiet(ctx, l)); err != nil {
-		return 0, err
+		return e, err
 	}
-	if took, err = run(target); err != nil {
-		return 0, err
+	before := usedBy(target.PID())
+	if e, err = run(target); err != nil {
+		return e, err
 	}
-	return took, b.equal(ctx, name, target)
+	e.server = usedBy(target.PID()) - before
+	return e, b.equal(ctx, name, target)
 }
 
 // busy commits small transactions from four sessions, each of which changes a row and adds
@@ -139,45 +141,45 @@ func (b *mysqlBench) busy(ctx context.Context) error {
 }
 
 // pipe times the vendor's reader of binlog files and its client.
-func (b *mysqlBench) pipe(ctx context.Context, files []string, target *dbtest.MySQL) (time.Duration, error) {
+func (b *mysqlBench) pipe(ctx context.Context, files []string, target *dbtest.MySQL) (effort, error) {
 	reader := exec.CommandContext(ctx, b.source.BinlogTool(), append([]string{"--no-defaults"}, files...)...)
 	reader.Dir, reader.Stderr = b.dir, os.Stderr
 	client := exec.CommandContext(ctx, target.Program("mysql"), append(target.ToolArgs(), "--binary-mode")...)
 	client.Env, client.Stderr = target.ToolEnv(), os.Stderr
 	var err error
 	if client.Stdin, err = reader.StdoutPipe(); err != nil {
-		return 0, err
+		return effort{}, err
 	}
 	began := time.Now()
 	err = errors.Join(reader.Start(), client.Run(), reader.Wait())
-	return time.Since(began), err
+	return effort{took: time.Since(began), program: used(reader) + used(client)}, err
 }
 
 // replicate times the target as a replica of the source itself.
-func (b *mysqlBench) replicate(ctx context.Context, target *dbtest.MySQL, goal *gtid.Set) (time.Duration, error) {
+func (b *mysqlBench) replicate(ctx context.Context, target *dbtest.MySQL, goal *gtid.Set) (effort, error) {
 	wait := "SELECT WAIT_FOR_EXECUTED_GTID_SET('%s', 5)"
 	if b.flavor == "mariadb" {
 		wait = "SELECT MASTER_GTID_WAIT('%s', 5)"
 	}
 	began := time.Now()
 	if err := target.Follow(ctx, b.source); err != nil {
-		return 0, err
+		return effort{}, err
 	}
 	for {
 		rows, err := target.Query(ctx, "", fmt.Sprintf(wait, goal))
 		if err != nil {
-			return 0, err
+			return effort{}, err
 		}
 		if rows[0][0] == "0" {
-			took := time.Since(began)
-			return took, target.Promote(ctx)
+			e := effort{took: time.Since(began)}
+			return e, target.Promote(ctx)
 		}
 		status, err := target.ReplicaStatus(ctx)
 		if err != nil {
-			return 0, err
+			return effort{}, err
 		}
 		if text := status["Last_IO_Error"] + status["Last_SQL_Error"]; text != "" {
-			return 0, errors.New("the replica stopped: " + text)
+			return effort{}, errors.New("the replica stopped: " + text)
 		}
 	}
 }

@@ -16,15 +16,21 @@ import (
 // execute runs a program with more environment than this process has, and returns what it
 // printed.
 func execute(ctx context.Context, env []string, program string, args ...string) ([]byte, error) {
+	out, _, err := executed(ctx, env, program, args...)
+	return out, err
+}
+
+// executed is execute that also returns how long a processor worked for the program.
+func executed(ctx context.Context, env []string, program string, args ...string) ([]byte, time.Duration, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), env...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", filepath.Base(program), err, stderr.String())
+		return nil, 0, fmt.Errorf("%s: %w\n%s", filepath.Base(program), err, stderr.String())
 	}
-	return out, nil
+	return out, used(cmd), nil
 }
 
 // capturing is a capture that runs.
@@ -89,16 +95,18 @@ type restored struct {
 		Seconds float64 `json:"seconds"`
 	} `json:"phases"`
 	Seconds float64 `json:"seconds"`
+
+	used time.Duration // by the program, on a processor
 }
 
 // restore restores an archive.
 func (b *bench) restore(ctx context.Context, env []string, archive, target string, args ...string) (*restored, error) {
 	env = append(env, "TXREEL_TARGET="+target) // it may hold a password
-	out, err := execute(ctx, env, b.program, append([]string{"restore", "--archive", archive, "--json"}, args...)...)
+	out, used, err := executed(ctx, env, b.program, append([]string{"restore", "--archive", archive, "--json"}, args...)...)
 	if err != nil {
 		return nil, err
 	}
-	r := &restored{}
+	r := &restored{used: used}
 	return r, json.Unmarshal(out, r)
 }
 
