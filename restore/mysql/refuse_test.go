@@ -127,7 +127,8 @@ func (s slowStore) Open(ctx context.Context, key string, offset, length int64) (
 // does so while the store is slow.
 func TestSlowStore(t *testing.T) {
 	both(t, func(t *testing.T, source, target *dbtest.MySQL) {
-		ctx := context.Background()
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
 		r := record(t, source)
 		small(t, source, 40)
 		r.capture()

@@ -113,13 +113,21 @@ func live(t *testing.T, r *recorder, steps []step) []moment {
 	return all
 }
 
-// TestEveryMoment restores a history to the end of each of its steps.
-func TestEveryMoment(t *testing.T) {
+// TestMoments restores a history to the end of steps behind which something is pending,
+// and to its own end, which shows what every step left.
+func TestMoments(t *testing.T) {
 	both(t, func(t *testing.T, source, target *dbtest.MySQL) {
 		r := record(t, source)
 		moments := live(t, r, history)
 		for i := len(moments) - 1; i >= 0; i-- {
 			m := moments[i]
+			switch m.name {
+			case "cascades", "events", "altered events", "tagged", "domains", "prepared", "beside it":
+			default:
+				if i < len(moments)-1 {
+					continue
+				}
+			}
 			report := r.mustRestore(target, restore.Goal{Kind: restore.AtXID, Text: m.xid})
 			same(t, m.name, m.dump, content(t, target))
 			prepared := m.name == "prepared" || m.name == "beside it"

@@ -22,6 +22,8 @@ type Options struct {
 	// Serve is the address, host:port, at which a target on another machine reaches this one. A port of 0 is any.
 	// Empty means loopback.
 	Serve string
+	// Password is the user's, where the URL has none.
+	Password string
 }
 
 // Target is a MySQL or MariaDB server being restored into. It is restore.Target, and
@@ -53,6 +55,9 @@ func Open(ctx context.Context, url string, opts Options) (*Target, error) {
 	cfg, err := parseURL(url)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.password == "" {
+		cfg.password = opts.Password
 	}
 	t := &Target{cfg: cfg, opts: opts, period: heartbeatPeriod}
 	if t.control, err = cfg.connect(ctx); err != nil {

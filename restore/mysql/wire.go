@@ -15,6 +15,7 @@ const maxPayload = 1<<24 - 1
 // several when it is large. It is not for concurrent use.
 type wire struct {
 	out  *bufio.Writer
+	most int       // payload of a packet; maxPayload but in tests
 	seq  uint8     // of the next packet
 	room int       // left in the packet being written
 	rest int64     // payload of the event behind that packet
@@ -26,7 +27,7 @@ type wire struct {
 }
 
 func newWire(link net.Conn, seq uint8) *wire {
-	return &wire{out: bufio.NewWriterSize(link, 256<<10), seq: seq, last: time.Now()}
+	return &wire{out: bufio.NewWriterSize(link, 256<<10), most: maxPayload, seq: seq, last: time.Now()}
 }
 
 var errPieces = errors.New("the pieces of an event do not make the size its header says")
@@ -50,9 +51,9 @@ func (w *wire) begin(size int64) {
 
 // packet opens the next packet of the event.
 func (w *wire) packet() {
-	w.room = int(min(w.rest, maxPayload))
+	w.room = int(min(w.rest, int64(w.most)))
 	w.rest -= int64(w.room)
-	w.full = w.room == maxPayload
+	w.full = w.room == w.most
 	var b [4]byte
 	binary.LittleEndian.PutUint32(b[:], uint32(w.room))
 	b[3] = w.seq
