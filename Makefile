@@ -12,7 +12,7 @@ demo: ## the whole story on a throw-away database, in a minute
 
 test: ## every test, on real servers, and never from a cache: some build the program themselves
 	scripts/setup test
-	CGO_ENABLED=1 go test -race -count=1 -timeout 15m ./...
+	CGO_ENABLED=1 go test -race -count=1 -timeout 20m ./...
 
 lint: ## style, mistakes and the direction of imports
 	scripts/setup lint

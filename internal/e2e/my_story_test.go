@@ -75,7 +75,6 @@ func TestMyStory(t *testing.T) {
 			want := dumpOf(t, s.my)
 
 			equal(t, want, s.restore())
-			equal(t, want, s.restore("--to-mark", "the-end"))
 			for i, p := range points {
 				t.Logf("point %d: %.60s", i, p.set)
 				equal(t, p.dump, s.restore("--to-position", p.set))
