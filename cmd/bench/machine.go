@@ -41,8 +41,8 @@ func loadNow() float64 {
 	return load
 }
 
-// quiet waits for a moment in which the machine is not busy with something else, but not
-// for long, and notes the load there is then.
+// quiet waits for a moment in which the machine is not busy with something else, as long as
+// there is patience left, and notes the load there is then.
 func (b *bench) quiet(ctx context.Context, l *loads) error {
 	began := time.Now()
 	load := loadNow()
@@ -55,6 +55,7 @@ func (b *bench) quiet(ctx context.Context, l *loads) error {
 		load = loadNow()
 	}
 	if waited := time.Since(began); waited > time.Second {
+		b.patience -= waited
 		fmt.Printf("waited %s for a quieter machine: load %.1f\n", waited.Round(time.Second), load)
 	}
 	*l = append(*l, load)

@@ -24,7 +24,7 @@ func main() {
 	flag.StringVar(&b.program, "txreel", "bin/txreel", "the program to measure")
 	flag.IntVar(&b.runs, "runs", 3, "times each measurement is repeated")
 	flag.Float64Var(&b.calm, "calm", 4, "the load of the machine above which a measurement waits")
-	flag.DurationVar(&b.patience, "patience", 2*time.Minute, "how long it waits at most")
+	flag.DurationVar(&b.patience, "patience", 5*time.Minute, "how long it waits for that in all")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "PostgreSQL: inserted rows of the backlog")
 	flag.IntVar(&b.txns, "transactions", 50_000, "transactions of the replay; PostgreSQL: also of the backlog and of the archive's size")
 	flag.IntVar(&b.small, "small", 200_000, "MySQL and MariaDB: transactions of one row in the backlog")

@@ -19,6 +19,7 @@ type mysqlBench struct {
 	*bench
 	flavor string
 	source *dbtest.MySQL
+	want   *dbtest.MySQLDump // what the source holds, once it was asked for
 }
 
 func (b *mysqlBench) run(ctx context.Context, steps []string) error {
@@ -32,7 +33,7 @@ func (b *mysqlBench) run(ctx context.Context, steps []string) error {
 		if err != nil {
 			return err
 		}
-		b.source = source
+		b.source, b.want = source, nil
 		fmt.Printf("%s: the source is %s\n", b.flavor, source.Version)
 		err = source.Exec(ctx, "", "CREATE DATABASE "+db)
 		if err == nil {
@@ -151,18 +152,22 @@ func lastBase(dir string) (*archive.Base, error) {
 	return base, json.Unmarshal(text, base)
 }
 
-// equal compares what a target holds with the source.
+// equal compares what a target holds with the source, which stays as it is once it has been
+// asked for.
 func (b *mysqlBench) equal(ctx context.Context, who string, target *dbtest.MySQL) error {
 	opts := dbtest.MySQLDumpOptions{IgnoreAccounts: true} // mysqldump brings none
-	want, err := dbtest.DumpMySQL(ctx, b.source.URL(""), opts)
-	if err != nil {
-		return err
+	if b.want == nil {
+		want, err := dbtest.DumpMySQL(ctx, b.source.URL(""), opts)
+		if err != nil {
+			return err
+		}
+		b.want = &want
 	}
 	got, err := dbtest.DumpMySQL(ctx, target.URL(""), opts)
 	if err != nil {
 		return err
 	}
-	if diff := dbtest.DiffMySQL(want, got); diff != "" {
+	if diff := dbtest.DiffMySQL(*b.want, got); diff != "" {
 		return fmt.Errorf("what %s filled differs from the source:\n%s", who, diff)
 	}
 	return nil
