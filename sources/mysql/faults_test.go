@@ -66,7 +66,11 @@ func TestGaps(t *testing.T) {
 		exec("INSERT INTO d.t VALUES (2)")
 		exec("FLUSH BINARY LOGS")
 		purge(t, server)
-		demand(t, refused(t, SourceOptions{URL: server.URL(""), Tail: held}), capture.ErrGap, "purged", "--new-epoch")
+		missing := "" // MariaDB does not say
+		if server.Flavor == "mysql" {
+			missing = "not recorded: " + strings.Replace(string(held), ":1-3", ":4", 1)
+		}
+		demand(t, refused(t, SourceOptions{URL: server.URL(""), Tail: held}), capture.ErrGap, "purged", "--new-epoch", missing)
 		demand(t, refused(t, SourceOptions{URL: server.URL(""), Tail: tail}), capture.ErrGap, "purged")
 		src = open(t, SourceOptions{URL: server.URL(""), Tail: executed(t, server)})
 		src.Close()

@@ -57,6 +57,8 @@ const (
 	heartbeat = time.Second
 	// silenceLimit is how long a server may say nothing, or not answer, before it counts as gone.
 	silenceLimit = 10 * time.Second
+	// killTimeout bounds how long Close tries to end the server's half of the stream.
+	killTimeout = 3 * time.Second
 	// lookEvery is how often the server is asked for its clock and its log.
 	lookEvery = 5 * time.Second
 )
@@ -188,17 +190,28 @@ func (s *Source) stop(err error) {
 
 // closeConns also ends the server's half of the stream, which would notice only when it next has something to send.
 func (s *Source) closeConns() {
-	if s.control != nil && s.dump != nil && !s.control.Closed() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = s.control.Exec(ctx, "KILL "+s.dump.id()) // it may be gone, or the server
-	}
 	if s.dump != nil {
 		_ = s.dump.wire.conn.Close()
+		s.kill()
 	}
 	if s.control != nil {
 		s.control.Close()
 	}
+}
+
+// kill ends the server's half of the stream. A look at the server that was cut short has taken the control connection
+// with it.
+func (s *Source) kill() {
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	if s.control.Closed() {
+		conn, err := s.control.cfg.Connect(ctx)
+		if err != nil {
+			return // the server is gone, and the stream with it
+		}
+		s.control = conn
+	}
+	_ = s.control.Exec(ctx, "KILL "+s.dump.id()) // it may have ended by itself
 }
 
 // check compares the server with what the archive expects, and returns what the record holds.

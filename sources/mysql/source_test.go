@@ -324,7 +324,8 @@ func TestSuccessorEndsItsPredecessor(t *testing.T) {
 // Nothing of a source lingers on the server.
 func TestCloseEndsTheServersHalf(t *testing.T) {
 	onBoth(t, func(t *testing.T, server *dbtest.MySQL) {
-		src := open(t, SourceOptions{URL: server.URL(""), ServerID: 997})
+		// Without heartbeats the server would not notice that nobody listens.
+		src := open(t, SourceOptions{URL: server.URL(""), ServerID: 997, ReplicaUUID: "0f5cf5a4-4242-11f0-8000-000000000997", heartbeat: time.Hour, silence: 2 * time.Hour})
 		dumps := func() int {
 			return len(server.MustQuery(t, "", "SELECT 1 FROM information_schema.processlist WHERE id = "+src.dump.id()))
 		}
