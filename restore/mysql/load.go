@@ -293,24 +293,16 @@ func (l *loader) loadChunk(ctx context.Context, session *conn, t *loadTable, c *
 			return fmt.Errorf("note chunk %s: %w", key, err)
 		}
 	}
-	body, size, err := l.archive.Store.Open(ctx, key, 0, -1)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
-	}
-	defer func() { _ = body.Close() }() // it was only read
-	if size != c.Size {
-		return fmt.Errorf("%w: %s has %d bytes, the manifest says %d", archive.ErrCorrupt, key, size, c.Size)
-	}
-	r, err := newChunkReader(body, key, c.SHA256)
+	r, err := l.archive.OpenObject(ctx, l.base, *c)
 	if err != nil {
 		return err
 	}
-	defer r.zstd.Close()
+	defer r.Close()
 	answer, err := session.load(ctx, "LOAD DATA LOCAL INFILE 'txreel' INTO TABLE "+t.quoted()+
 		` CHARACTER SET binary FIELDS TERMINATED BY '\t' ESCAPED BY '\\' LINES TERMINATED BY '\n' `+t.LoadClauses(), r)
 	switch {
-	case r.err != nil:
-		return r.err // what the server says of it is only that the connection was lost
+	case r.Err() != nil:
+		return r.Err() // what the server says of it is only that the connection was lost
 	case err != nil:
 		return fmt.Errorf("load %s into %s: %w", key, t.quoted(), err)
 	case answer.warnings > 0:

@@ -3,17 +3,12 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"hash"
-	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/klauspost/compress/zstd"
 
 	"txreel/archive"
 	"txreel/restore"
@@ -75,23 +70,15 @@ func (t *Target) loadChunk(ctx context.Context, conn *pgx.Conn, c chunk) error {
 		if _, err := conn.Exec(ctx, "INSERT INTO txreel_restore.chunks VALUES ($1, $2)", c.Name, c.Rows); err != nil {
 			return fmt.Errorf("note chunk %s: %w", key, err)
 		}
-		body, size, err := t.job.Archive.Store.Open(ctx, key, 0, -1)
-		if err != nil {
-			return fmt.Errorf("read %s: %w", key, err)
-		}
-		defer body.Close()
-		if size != c.Size {
-			return fmt.Errorf("%w: %s has %d bytes, the manifest says %d", archive.ErrCorrupt, key, size, c.Size)
-		}
-		r, err := newChunkReader(body, key, c.SHA256)
+		r, err := t.job.Archive.OpenObject(ctx, t.job.Plan.Base, *c.BaseObject)
 		if err != nil {
 			return err
 		}
-		defer r.zstd.Close()
+		defer r.Close()
 		tag, err := conn.PgConn().CopyFrom(ctx, r, copySQL(c.table))
 		switch {
-		case r.err != nil:
-			return r.err // what the server says of it is only "COPY failed"
+		case r.Err() != nil:
+			return r.Err() // what the server says of it is only "COPY failed"
 		case err != nil:
 			return fmt.Errorf("load %s into %s: %w", key, c.table.name(), err)
 		case tag.RowsAffected() != c.Rows:
@@ -110,66 +97,6 @@ func copySQL(t *table) string {
 		names = append(names, quote(c.Name))
 	}
 	return "COPY " + t.quoted() + " (" + strings.Join(names, ", ") + ") FROM STDIN"
-}
-
-// chunkReader delivers a chunk's text and, before it lets the end be seen, checks
-// that the stored bytes are those of the manifest: a COPY of anything else fails.
-type chunkReader struct {
-	key  string
-	want string
-	sum  hash.Hash
-	in   *tee // the stored bytes, through sum
-	zstd *zstd.Decoder
-	err  error // not io.EOF
-}
-
-func newChunkReader(body io.Reader, key, want string) (*chunkReader, error) {
-	r := &chunkReader{key: key, want: want, sum: sha256.New()}
-	r.in = &tee{in: body, sum: r.sum}
-	var err error
-	r.zstd, err = zstd.NewReader(r.in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(256<<20))
-	return r, err
-}
-
-func (r *chunkReader) Read(p []byte) (int, error) {
-	if r.err != nil {
-		return 0, r.err
-	}
-	n, err := r.zstd.Read(p)
-	switch {
-	case err == io.EOF:
-		if _, err := io.Copy(io.Discard, r.in); err != nil {
-			r.err = fmt.Errorf("read %s: %w", r.key, err)
-		} else if got := hex.EncodeToString(r.sum.Sum(nil)); got != r.want {
-			r.err = fmt.Errorf("%w: %s has SHA-256 %s, the manifest says %s: restore from another base", archive.ErrCorrupt, r.key, got, r.want)
-		} else {
-			return n, io.EOF
-		}
-		return n, r.err
-	case r.in.err != nil: // not the chunk's fault
-		r.err = fmt.Errorf("read %s: %w", r.key, r.in.err)
-		return n, r.err
-	case err != nil:
-		r.err = fmt.Errorf("%w: %s: %w", archive.ErrCorrupt, r.key, err)
-		return n, r.err
-	}
-	return n, nil
-}
-
-// tee hashes what is read through it and remembers an error of the store.
-type tee struct {
-	in  io.Reader
-	sum hash.Hash
-	err error // not io.EOF
-}
-
-func (t *tee) Read(p []byte) (int, error) {
-	n, err := t.in.Read(p)
-	_, _ = t.sum.Write(p[:n])
-	if err != nil && err != io.EOF {
-		t.err = err
-	}
-	return n, err
 }
 
 // checkLoaded compares the rows noted with the manifest.
