@@ -121,11 +121,41 @@ func (d *mysqlDatabase) fresh(ctx context.Context) error {
 }
 
 func (d *mysqlDatabase) open(ctx context.Context, a *archive.Archive, epoch archive.Epoch, tail archive.Tail, _ bool) (stream, error) {
-	s, err := d.stream(ctx, mysql.SourceOptions{Tail: tail.Position, Latest: tail.Latest, Known: epoch.Source["system"], Torn: d.torn}, a.Identity.Archive)
+	last, err := lastXID(ctx, a, tail)
+	if err != nil {
+		return nil, err
+	}
+	s, err := d.stream(ctx, mysql.SourceOptions{Tail: tail.Position, Last: last, Latest: tail.Latest, Known: epoch.Source["system"], Torn: d.torn}, a.Identity.Archive)
 	if err != nil {
 		return nil, err
 	}
 	return &mysqlStream{Source: s, database: d}, nil
+}
+
+// lookBack is how many transactions, heartbeats of some days, the last one that the source
+// committed is looked for among.
+const lookBack = 1 << 13
+
+// lastXID returns the id of the last transaction on record that the source committed, or ""
+// when it lies too far back.
+func lastXID(ctx context.Context, a *archive.Archive, tail archive.Tail) (string, error) {
+	if tail.Seq == 0 {
+		return "", nil
+	}
+	for x, err := range a.Backward(ctx, tail.Epoch, tail.Seq) {
+		if err != nil {
+			return "", err
+		}
+		for i := len(x.Txns) - 1; i >= 0; i-- {
+			if t := &x.Txns[i]; t.Kind == change.TxnSource {
+				return t.XID, nil
+			}
+		}
+		if tail.Seq-x.First() > lookBack {
+			break
+		}
+	}
+	return "", nil
 }
 
 // stream opens a stream under the server id and uuid that name stands for: the server ends

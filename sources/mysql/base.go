@@ -186,6 +186,9 @@ func (b *baseRun) open(ctx context.Context) (err error) {
 			return err
 		}
 		b.readers = append(b.readers, c)
+		if err := c.sameAs(ctx, b.control); err != nil {
+			return err
+		}
 		// Characters come as the bytes they are stored as.
 		if err := c.Exec(ctx, "SET SESSION character_set_results = NULL, tx_isolation = 'REPEATABLE-READ'"); isCode(err, 1193) {
 			err = c.Exec(ctx, "SET SESSION character_set_results = NULL, transaction_isolation = 'REPEATABLE-READ'")

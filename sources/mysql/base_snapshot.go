@@ -46,7 +46,7 @@ func (b *baseRun) takeSnapshot(ctx context.Context) error {
 	at, err := b.until(ctx, b.Wait, attempt)
 	if err != nil && b.AllowLock && ctx.Err() == nil {
 		b.engine.Rule = mybase.RuleReadLock
-		at, err = b.until(ctx, b.Wait, b.locked)
+		at, err = b.lockedAtLast(ctx)
 	}
 	if err != nil {
 		return b.explainSnapshot(err)
@@ -54,6 +54,29 @@ func (b *baseRun) takeSnapshot(ctx context.Context) error {
 	b.base.Position = change.Position(at.set.String())
 	b.engine.File, b.engine.Offset = at.file, at.pos
 	return nil
+}
+
+// lockTries and lockRest bound what --allow-lock costs: beside a long statement FLUSH TABLES
+// WITH READ LOCK does not get through, and holds up every write while it tries, a second each time.
+const (
+	lockTries = 3
+	lockRest  = 10 * time.Second
+)
+
+// lockedAtLast tries a few times to take the views under a read lock, with long rests.
+func (b *baseRun) lockedAtLast(ctx context.Context) (*moment, error) {
+	for try := 1; ; try++ {
+		at, err := b.locked(ctx)
+		var undecided *undecidedError
+		if err == nil || try == lockTries || !errors.Is(err, errMoved) && !errors.As(err, &undecided) {
+			return at, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(lockRest):
+		}
+	}
 }
 
 // until repeats an attempt that met commits, or a prepared transaction, for some time.

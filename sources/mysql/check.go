@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -37,10 +38,17 @@ func (c *Conn) logs(ctx context.Context) error {
 		return fmt.Errorf("the source writes no binlog: set log_bin, server_id and binlog_format = ROW in its configuration and restart it (on a managed service, turn on backups or point-in-time recovery)")
 	}
 	if mode := strings.ToUpper(v["gtid_mode"]); c.Flavor == gtid.MySQL && mode != "ON" {
-		return fmt.Errorf("the source has gtid_mode = %s, and without GTIDs nobody can prove that a record is complete: %s", mode, gtidStatements(mode))
+		err := fmt.Errorf("the source has gtid_mode = %s, and without GTIDs nobody can prove that a record is complete: %s", mode, gtidStatements(mode))
+		if mode != "ON_PERMISSIVE" {
+			err = fmt.Errorf("%w%w", err, errAnonymousNow)
+		}
+		return err
 	}
 	return nil
 }
+
+// errAnonymousNow marks the error of a server that gives no GTIDs to what it commits now.
+var errAnonymousNow = errors.New("")
 
 // gtidStatements are the statements that lead from a gtid_mode to ON, online.
 func gtidStatements(mode string) string {

@@ -60,8 +60,25 @@ func (c *Conn) identify(ctx context.Context) (Incarnation, error) {
 		return id, wrapSQL("identify the source", err)
 	}
 	id.System = row[0].String()
-	id.Executed, err = ReadPosition(ctx, c)
+	executed, err := c.executed(ctx)
+	if err == nil {
+		id.Executed = position(executed)
+	}
 	return id, err
+}
+
+// sameAs refuses a session that a name with several servers behind it led elsewhere: what
+// one says of its log, or shows of its rows, is not true of another.
+func (c *Conn) sameAs(ctx context.Context, other *Conn) error {
+	mine, err := c.identify(ctx)
+	if err != nil {
+		return err
+	}
+	its, err := other.identify(ctx)
+	if err == nil && (mine.System != its.System || mine.Host != its.Host) {
+		err = unreachable(fmt.Errorf("its name led one session to %s and the next to %s: give the address of one server", its.Host, mine.Host))
+	}
+	return err
 }
 
 // executed reads what ReadPosition returns. For MariaDB it is what its binlog holds, unlike gtid_current_pos, which

@@ -21,6 +21,10 @@ type SourceOptions struct {
 	// Tail is where the archive's record ends, a set of GTIDs; the stream is what is not in it. Empty is allowed
 	// while the record is empty: then it begins with what is committed next.
 	Tail change.Position
+	// Last is the GTID of the last transaction on record, "" if it is not known. MySQL is asked to send it once more:
+	// it then reads its log from there on, and not from the newest file that says it comes behind the record, and so
+	// cannot pass over transactions without GTIDs in silence.
+	Last string
 	// Latest is the latest commit time of the record: the earliest that a message without a time of its own can have.
 	Latest change.Time
 	// Known is the System of the server that the record began on, if that is known: it tells a server that lost its
@@ -121,7 +125,14 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	if s.dump, err = Connect(ctx, opts.URL); err != nil {
 		return nil, err
 	}
-	if err := s.dump.request(ctx, held, &s.opts); err != nil {
+	if err := s.dump.sameAs(ctx, s.control); err != nil {
+		return nil, err
+	}
+	from, err := s.control.before(ctx, held, opts.Last)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.dump.request(ctx, from, &s.opts); err != nil {
 		return nil, err
 	}
 	if opts.wrap != nil {
@@ -228,6 +239,10 @@ func (s *Source) check(ctx context.Context) (*gtid.Set, error) {
 		return nil, fmt.Errorf("server id %d is not one that capture can have towards a server with server_id %d: give it another", s.opts.ServerID, id.ServerID)
 	}
 	if err := s.control.logs(ctx); err != nil {
+		if s.opts.Tail != "" && errors.Is(err, errAnonymousNow) {
+			// What was committed since the mode changed has no GTIDs, and will not be sent.
+			err = fmt.Errorf("%w: %w; then %s", capture.ErrGap, err, newEpoch)
+		}
 		return nil, err
 	}
 	executed, err := gtid.Parse(id.Flavor, string(id.Executed))
@@ -239,7 +254,12 @@ func (s *Source) check(ctx context.Context) (*gtid.Set, error) {
 		return nil, fmt.Errorf("the source is %s, and the record ends at %q: %w", id.Flavor, s.opts.Tail, err)
 	}
 	if !executed.Contains(held) {
-		return nil, s.diverged(ctx, &id, held, executed)
+		if executed, err = s.control.settledOn(ctx, held); err != nil {
+			return nil, err
+		}
+		if !executed.Contains(held) {
+			return nil, s.diverged(ctx, &id, held, executed)
+		}
 	}
 	if id.Flavor == gtid.MySQL {
 		purged, err := s.control.readSet(ctx, "@@global.gtid_purged")
@@ -252,6 +272,66 @@ func (s *Source) check(ctx context.Context) (*gtid.Set, error) {
 		}
 	}
 	return held, nil
+}
+
+// before returns held without its last transaction, if the server can still send that.
+func (c *Conn) before(ctx context.Context, held *gtid.Set, last string) (*gtid.Set, error) {
+	g, err := gtid.ParseGTID(last)
+	if err != nil || c.Flavor != gtid.MySQL || !held.Has(g) {
+		return held, nil // there is none that could be asked for
+	}
+	purged, err := c.readSet(ctx, "@@global.gtid_purged")
+	if err != nil || purged.Has(g) {
+		return held, err
+	}
+	one := gtid.New(gtid.MySQL)
+	one.Add(g)
+	return held.Minus(one), nil
+}
+
+// lagLimit is how long a transaction may be in the log, and so in the record, before the
+// server counts it among the executed ones.
+const lagLimit = 10 * time.Second
+
+// settledOn waits a while for a server that has written transactions to its log and not committed
+// them yet, and returns what it has executed then. While sessions of it wait for a semi-synchronous
+// replica that may be as long as somebody has chosen: then the source is to be asked again later.
+func (c *Conn) settledOn(ctx context.Context, held *gtid.Set) (*gtid.Set, error) {
+	for deadline := time.Now().Add(lagLimit); ; {
+		executed, err := c.executed(ctx)
+		if err != nil || executed.Contains(held) {
+			return executed, err
+		}
+		waiting, err := c.semiSyncWaits(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if waiting {
+			return nil, unreachable(fmt.Errorf("transactions that are on record wait for a semi-synchronous replica there: %s", executed.Missing(held)))
+		}
+		if time.Now().After(deadline) {
+			return executed, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+// semiSyncWaits reports whether sessions wait for the acknowledgement of a replica.
+func (c *Conn) semiSyncWaits(ctx context.Context) (bool, error) {
+	r, err := c.Query(ctx, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Rpl_semi_sync_source_wait_sessions', 'Rpl_semi_sync_master_wait_sessions')")
+	if err != nil {
+		return false, wrapSQL("read the server's status", err)
+	}
+	for _, row := range r.Rows {
+		if n, err := row[1].Int(); err == nil && n > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // diverged explains a record that holds what the server does not have. A server that has nothing to do with the record

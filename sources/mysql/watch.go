@@ -68,17 +68,28 @@ func (s *Source) look(ctx context.Context, last *place, health bool) error {
 		return err
 	}
 	if !executed.Contains(held) {
+		waiting, err := s.control.semiSyncWaits(ctx)
+		if err != nil || waiting { // nothing is known before they go on
+			return err
+		}
+		if executed, err = s.control.settledOn(ctx, held); err != nil {
+			return err
+		}
+	}
+	if !executed.Contains(held) {
 		return fmt.Errorf("%w: the source does not have transactions any more that are on record: %s: it was reset; run capture with --new-epoch to record from here on", capture.ErrDiverged, executed.Missing(held))
 	}
 	s.fence.Store(f)
 	if !health {
 		return nil
 	}
-	h, err := ReadHealth(ctx, s.control, position)
-	if err != nil {
+	// How long the log is kept is good to know. Not to know it, because a file went while it was
+	// asked for, or no connection was free, is no reason to end the stream.
+	if h, err := ReadHealth(ctx, s.control, position); err == nil {
+		s.health.Store(h)
+	} else if s.control.Closed() {
 		return err
 	}
-	s.health.Store(h)
 	return nil
 }
 
