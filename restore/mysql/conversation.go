@@ -104,21 +104,24 @@ func (s *session) HandleOtherCommand(cmd byte, data []byte) error {
 	case comRegisterReplica:
 		return nil
 	case comBinlogDumpGTID:
-		have, flags, err := parseDumpGTID(data)
+		have, flags, replica, err := parseDumpGTID(data)
 		if err != nil {
 			return s.refuse(err)
 		}
 		const wantsHeartbeatV2 = 0x2
-		return s.dump(have, flags&wantsHeartbeatV2 != 0)
+		return s.dump(have, replica, flags&wantsHeartbeatV2 != 0)
 	case comBinlogDump:
 		if s.primary.flavor != gtid.MariaDB {
 			return s.refuse(fmt.Errorf("the replica asks for a place in a file, not for a set of GTIDs"))
+		}
+		if len(data) < 4+2+4 { // position, flags, server id
+			return s.refuse(fmt.Errorf("malformed COM_BINLOG_DUMP of %d bytes", len(data)))
 		}
 		have, err := gtid.Parse(gtid.MariaDB, s.state)
 		if err != nil {
 			return s.refuse(err)
 		}
-		return s.dump(have, false)
+		return s.dump(have, binary.LittleEndian.Uint32(data[6:]), false)
 	}
 	s.primary.note(fmt.Sprintf("the target's replica threads sent command %#x", cmd))
 	return mysql.NewError(mysql.ER_UNKNOWN_COM_ERROR, errUnknown.Error())
@@ -140,25 +143,25 @@ func fatal(text string) error {
 
 // parseDumpGTID reads COM_BINLOG_DUMP_GTID: flags, server id, file name, position, and
 // what the replica has.
-func parseDumpGTID(b []byte) (have *gtid.Set, flags uint16, err error) {
+func parseDumpGTID(b []byte) (have *gtid.Set, flags uint16, replica uint32, err error) {
 	malformed := fmt.Errorf("malformed COM_BINLOG_DUMP_GTID of %d bytes", len(b))
 	if len(b) < 2+4+4 {
-		return nil, 0, malformed
+		return nil, 0, 0, malformed
 	}
-	flags = binary.LittleEndian.Uint16(b)
+	flags, replica = binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint32(b[2:])
 	name := binary.LittleEndian.Uint32(b[6:])
 	b = b[10:]
 	if uint64(name)+8+4 > uint64(len(b)) {
-		return nil, 0, malformed
+		return nil, 0, 0, malformed
 	}
 	b = b[name+8:]
 	size := binary.LittleEndian.Uint32(b)
 	b = b[4:]
 	if uint64(size) > uint64(len(b)) {
-		return nil, 0, malformed
+		return nil, 0, 0, malformed
 	}
 	have, err = gtid.DecodeMySQL(b[:size])
-	return have, flags, err
+	return have, flags, replica, err
 }
 
 // UseDB implements server.Handler.

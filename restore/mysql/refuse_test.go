@@ -190,7 +190,7 @@ func TestSettings(t *testing.T) {
 		r.capture()
 		set := "SET GLOBAL sync_binlog = 17, GLOBAL innodb_flush_log_at_trx_commit = 1, GLOBAL event_scheduler = ON"
 		undo := "SET GLOBAL sync_binlog = 0, GLOBAL innodb_flush_log_at_trx_commit = 2"
-		read := "SELECT @@GLOBAL.sync_binlog, @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.event_scheduler, @@GLOBAL.max_allowed_packet"
+		read := "SELECT @@GLOBAL.sync_binlog, @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.event_scheduler, @@GLOBAL.max_allowed_packet, @@GLOBAL.server_id"
 		if target.Flavor == "mysql" {
 			read += ", @@GLOBAL.replica_parallel_workers"
 		} else {

@@ -2,6 +2,8 @@ package mysql
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
@@ -24,6 +26,7 @@ func (t *Target) relaxed() []setting {
 		{"max_allowed_packet", packet},
 		{v.replica("max_allowed_packet"), packet},
 		{v.replica("exec_mode"), "STRICT"},
+		{"server_id", strconv.FormatUint(uint64(drawServerID()), 10)},
 	}
 	if v.mariadb() {
 		// A statement that ran before the server died, and was not noted, must be able to run again.
@@ -44,6 +47,14 @@ func (t *Target) relaxed() []setting {
 		setting{v.replica("parallel_workers"), workers},
 		setting{v.replica("preserve_commit_order"), "1"},
 	)
+}
+
+// drawServerID returns a random server id above 2^31, where hardly anybody counts: a replica drops the
+// events that carry its own, and without a word. That of the source may be the target's, 1 where nobody has set any.
+func drawServerID() uint32 {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint32(b[:])>>1 | 1<<31
 }
 
 // relax changes the settings, after their values were noted. Where that has happened

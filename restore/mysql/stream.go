@@ -20,7 +20,8 @@ import (
 type sender struct {
 	primary *primary
 	have    *gtid.Set
-	v2      bool // the replica understands HEARTBEAT_V2
+	replica uint32 // the replica's own server id, by its word
+	v2      bool   // the replica understands HEARTBEAT_V2
 	period  time.Duration
 
 	mu   sync.Mutex // held from the first event of a transaction to its last one
@@ -66,7 +67,7 @@ const (
 
 // dump sends what the replica lacks, up to the cut, and then an error that makes the
 // replica's receiver end: its applier goes on.
-func (s *session) dump(have *gtid.Set, v2 bool) error {
+func (s *session) dump(have *gtid.Set, replica uint32, v2 bool) error {
 	p := s.primary
 	ctx, done, err := p.takeOver()
 	if err != nil {
@@ -76,7 +77,7 @@ func (s *session) dump(have *gtid.Set, v2 bool) error {
 	link := s.conn.Conn.Conn
 	defer context.AfterFunc(ctx, func() { _ = link.Close() })() // a write may be waiting
 	w := newWire(link, s.conn.Sequence)
-	d := &sender{primary: p, have: have, v2: v2, period: s.period, wire: w,
+	d := &sender{primary: p, have: have, replica: replica, v2: v2, period: s.period, wire: w,
 		sum: binlog.ChecksumCRC32} // as the conversation has promised
 	err = d.run(ctx)
 	s.conn.Sequence = w.seq
@@ -210,6 +211,10 @@ func (d *sender) message(ctx context.Context, raw []byte) error {
 	}
 	if int64(len(raw)) > int64(h.Size) {
 		return fmt.Errorf("%w: a %s event of %d bytes claims %d", binlog.ErrMalformed, h.Type, len(raw), h.Size)
+	}
+	if h.ServerID == d.replica { // the replica would drop it, and count it as executed
+		return fmt.Errorf("its %s event carries server id %d, which is the target's own now: run the same restore again, it draws another for the target and continues",
+			h.Type, h.ServerID)
 	}
 	if d.stage == waiting {
 		return d.begin(&h, raw)
