@@ -113,7 +113,7 @@ func takeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 	}
 	o.hook("snapshot")
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Longest, fmt.Errorf("the base took longer than %s, for which the server had to keep every old row: "+
-		"take it from a replica, or allow it more time", o.Longest))
+		"take it when there is less to do, or with more --base-jobs", o.Longest))
 	defer cancel()
 	if err := b.read(ctx); err != nil {
 		if ctx.Err() != nil {

@@ -296,7 +296,7 @@ func (b *baseRun) watchHistory(ctx context.Context, done <-chan struct{}) error 
 			return err
 		}
 		if length, err := row[0].Int(); err == nil && length > b.MaxHistory {
-			return fmt.Errorf("the server keeps %d old rows (InnoDB's history list), more than the %d allowed: the base was given up; take it when there is less to do, or from a replica", length, b.MaxHistory)
+			return fmt.Errorf("the server keeps %d old rows (InnoDB's history list), more than the %d allowed: the base was given up; take it when there is less to do", length, b.MaxHistory)
 		}
 	}
 }

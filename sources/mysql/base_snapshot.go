@@ -106,12 +106,12 @@ func (b *baseRun) explainSnapshot(err error) error {
 	case !errors.Is(err, errMoved):
 		return wrapSQL("take a snapshot", err)
 	case b.AllowLock:
-		return fmt.Errorf("no snapshot within %s, and FLUSH TABLES WITH READ LOCK did not get through: a long statement or a locked table is in its way; try again, or take the base from a replica", b.Wait)
+		return fmt.Errorf("no snapshot within %s, and FLUSH TABLES WITH READ LOCK did not get through: a long statement or a locked table is in its way; try again when it is gone", b.Wait)
 	case b.engine.Rule == mybase.RuleGTIDBracket:
 		return fmt.Errorf("no snapshot within %s, since transactions commit all the time: GRANT BACKUP_ADMIN ON *.* TO %s; GRANT SELECT ON performance_schema.log_status TO %s; "+
 			"or allow a short FLUSH TABLES WITH READ LOCK with --allow-lock", b.Wait, b.access.user, b.access.user)
 	}
-	return fmt.Errorf("no snapshot within %s, since transactions commit all the time: try again, take the base from a replica, or allow a short FLUSH TABLES WITH READ LOCK with --allow-lock", b.Wait)
+	return fmt.Errorf("no snapshot within %s, since transactions commit all the time: try again at a quieter time, or allow a short FLUSH TABLES WITH READ LOCK with --allow-lock", b.Wait)
 }
 
 // view begins a transaction with a view of the data in every reader, at the same time.
