@@ -117,6 +117,9 @@ func (t *Target) checkServer(ctx context.Context) error {
 	if get("read_only") != "0" { // where super_read_only is on, this is
 		return errors.New("the target has read_only=ON: SET GLOBAL read_only = OFF")
 	}
+	if err := t.checkLossless(ctx); err != nil {
+		return err
+	}
 	if t.cfg.local() || t.opts.Serve != "" {
 		return nil
 	}
