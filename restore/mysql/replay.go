@@ -216,7 +216,7 @@ func (t *Target) done(executed *gtid.Set) int64 {
 // applierError turns the failure of a transaction into an error about its Seq.
 func (t *Target) applierError(ctx context.Context, s replicaStatus, executed *gtid.Set) error {
 	g, text := t.applierFailure(ctx, s)
-	err := fmt.Errorf("the target could not apply it: %s (error %s)", text, s.applierErrno)
+	err := fmt.Errorf("the target could not apply it: %s (error %s)", withoutSecrets(text), s.applierErrno)
 	if seq := t.find(ctx, t.applied, g, executed); seq > 0 {
 		return &restore.RecordError{Seq: seq, Err: err}
 	}
