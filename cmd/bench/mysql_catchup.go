@@ -110,16 +110,21 @@ func (b *mysqlBench) catchUpWith(ctx context.Context, l backlog) error {
 		if err := b.quiet(ctx, &load); err != nil {
 			return err
 		}
-		p, err := b.fetchRaw(ctx, names)
-		if err != nil {
-			return err
+		var p, o effort
+		turns := []func() error{
+			func() (err error) { p, err = b.fetchRaw(ctx, names); return err },
+			func() (err error) {
+				if err := errors.Join(os.RemoveAll(run), os.CopyFS(run, os.DirFS(origin))); err != nil {
+					return err
+				}
+				o, err = b.record(ctx, run, goal)
+				return err
+			},
 		}
-		if err := errors.Join(os.RemoveAll(run), os.CopyFS(run, os.DirFS(origin))); err != nil {
-			return err
-		}
-		o, err := b.record(ctx, run, goal)
-		if err != nil {
-			return err
+		for t := range turns {
+			if err := turns[(t+i)%2](); err != nil { // who comes first has no advantage
+				return err
+			}
 		}
 		fmt.Printf("%s catch-up %s %d: %s %s, txreel %s, load %.1f\n", b.flavor, l.name, i+1, filepath.Base(b.source.BinlogTool()), p, o, load[i])
 		peer, ours = append(peer, p), append(ours, o)
