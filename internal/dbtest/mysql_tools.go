@@ -34,7 +34,9 @@ func (m *MySQL) ToolArgs() []string {
 
 // ToolEnv is the whole environment of a program that comes as root. mysqlbinlog leaves the blocks of a LOAD DATA in its
 // folder for temporary files: it is the server's, and goes with it.
-func (m *MySQL) ToolEnv() []string { return append(mysqlEnv(), "MYSQL_PWD="+m.password, "TMPDIR="+m.tmp()) }
+func (m *MySQL) ToolEnv() []string {
+	return append(mysqlEnv(), "MYSQL_PWD="+m.password, "TMPDIR="+m.tmp())
+}
 
 // Tool runs one of the vendor's programs with ToolArgs and more, and returns what it printed.
 func (m *MySQL) Tool(ctx context.Context, name string, args ...string) (string, error) {
