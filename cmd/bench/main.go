@@ -27,7 +27,7 @@ func main() {
 	flag.DurationVar(&b.patience, "patience", 5*time.Minute, "how long it waits for that in all")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "PostgreSQL: inserted rows of the backlog")
 	flag.IntVar(&b.txns, "transactions", 50_000, "transactions of the replay; PostgreSQL: also of the backlog and of the archive's size")
-	flag.IntVar(&b.small, "small", 400_000, "MySQL and MariaDB: transactions of one row in the backlog")
+	flag.IntVar(&b.small, "small", 200_000, "MySQL and MariaDB: transactions of one row in the backlog")
 	flag.IntVar(&b.tens, "tens", 40_000, "MySQL and MariaDB: transactions of ten rows in the backlog")
 	flag.IntVar(&b.bulk, "bulk", 2_000_000, "MySQL and MariaDB: rows of the backlog that INSERT ... SELECT made")
 	flag.IntVar(&b.tableRows, "table-rows", 250_000, "MySQL and MariaDB: rows of each of sysbench's four tables")
