@@ -36,7 +36,7 @@ func TestPgbench(t *testing.T) {
 	if r := bench("-i", "-q", "-s", strconv.Itoa(times(2, 10))).result(5 * time.Minute); r.code != 0 {
 		t.Fatal(r.stderr)
 	}
-	load := bench("-c", "8", "-j", "2", "-T", strconv.Itoa(times(20, 120)))
+	load := bench("-c", "8", "-j", "2", "-T", strconv.Itoa(times(60, 120)))
 	capture := s.capture("--flush-age", "200ms")
 	a := s.waitArchive()
 	s.waitBases(a, 1, 1) // taken under load

@@ -99,6 +99,7 @@ func TestLoadGoesOn(t *testing.T) {
 		}
 		want := content(t, from)
 		var first int64 // rows loaded when a run began
+		killed := make(chan error, 1)
 		for run := 0; ; run++ {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			var mu sync.Mutex
@@ -119,7 +120,7 @@ func TestLoadGoesOn(t *testing.T) {
 				case run < 5 && calls == 9:
 					cancel()
 				case run == 5 && calls == 9:
-					go func() { _ = to.Kill(context.Background()) }() // and what it was doing fails
+					go func() { killed <- to.Kill(context.Background()) }() // and what it was doing fails; joined below
 				}
 			}})
 			cancel()
@@ -127,7 +128,9 @@ func TestLoadGoesOn(t *testing.T) {
 				if err == nil {
 					t.Fatal("the target was killed, and the restore has not noticed")
 				}
-				eventually(t, "the target to be gone", func() bool { return to.Kill(context.Background()) == nil })
+				if err := <-killed; err != nil {
+					t.Fatal(err)
+				}
 				if err := to.Start(context.Background()); err != nil {
 					t.Fatal(err)
 				}
