@@ -66,14 +66,14 @@ func (l *loader) createTables(ctx context.Context, _ *conn) error {
 
 // addIndexes adds the keys that were left out, all of a table in one go.
 func (l *loader) addIndexes(ctx context.Context) error {
-	var todo []*loadTable
+	var missing []*loadTable
 	for _, t := range l.tables {
 		if len(t.parts.indexes) > 0 {
-			todo = append(todo, t)
+			missing = append(missing, t)
 		}
 	}
-	return l.each(ctx, len(todo), func(ctx context.Context, s *conn, i int) error {
-		t := todo[i]
+	return l.each(ctx, len(missing), func(ctx context.Context, s *conn, i int) error {
+		t := missing[i]
 		first := strings.ReplaceAll(strings.Trim(nameOf(t.parts.indexes[0]), "`"), "``", "`")
 		n, err := s.value(ctx, "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = "+literal(t.Schema)+
 			" AND TABLE_NAME = "+literal(t.Name)+" AND INDEX_NAME = "+literal(first))
