@@ -180,16 +180,6 @@ func TestLoadRefusesWhatIsNotTheBase(t *testing.T) {
 	})
 }
 
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("gave up waiting for %s", what)
-		}
-	}
-}
-
 // TestParseCreateTable takes statements apart and puts them together again.
 func TestParseCreateTable(t *testing.T) {
 	for _, c := range []struct {
