@@ -15,14 +15,18 @@ import (
 type Buffer struct {
 	dir     string
 	limit   int
-	mem     []byte
-	file    *os.File // holds everything once it is set; mem is then a write buffer
+	blocks  [][]byte // of blockSize, filled one after the other: growing copies nothing
+	held    int      // bytes in blocks
+	file    *os.File // holds everything before blocks once it is set
 	flushed int64    // bytes of file written
 }
 
-// writeChunk is how much is gathered before a write to the file: system calls
-// cost more than copies.
-const writeChunk = 1 << 20
+const (
+	blockSize = 256 << 10
+	// writeChunk is how much is gathered before it is written to the file: system calls
+	// cost more than copies.
+	writeChunk = 4 * blockSize
+)
 
 // New returns an empty Buffer that keeps up to limit bytes in memory and puts the
 // rest into an unnamed temporary file in dir ("" means the system's temporary folder).
@@ -32,20 +36,31 @@ func New(dir string, limit int) *Buffer { return &Buffer{dir: dir, limit: limit}
 // Write appends p. It fails only when the temporary file cannot be written, and the
 // buffer then holds what it held before.
 func (b *Buffer) Write(p []byte) (int, error) {
-	if b.file == nil && len(b.mem)+len(p) > b.limit {
+	if b.file == nil && b.held+len(p) > b.limit {
 		if err := b.open(); err != nil {
 			return 0, fmt.Errorf("spill to a temporary file: %w", err)
 		}
 	}
-	if b.file == nil || len(b.mem)+len(p) < writeChunk {
-		b.mem = append(b.mem, p...)
+	if b.file == nil || b.held+len(p) < writeChunk {
+		b.keep(p)
 		return len(p), nil
 	}
-	if err := b.append(b.mem, p); err != nil {
+	if err := b.flush(p); err != nil {
 		return 0, fmt.Errorf("spill to a temporary file: %w", err)
 	}
-	b.mem = b.mem[:0]
 	return len(p), nil
+}
+
+// keep appends p to the blocks.
+func (b *Buffer) keep(p []byte) {
+	for len(p) > 0 {
+		i := b.held / blockSize
+		if i == len(b.blocks) {
+			b.blocks = append(b.blocks, make([]byte, blockSize))
+		}
+		n := copy(b.blocks[i][b.held%blockSize:], p)
+		b.held, p = b.held+n, p[n:]
+	}
 }
 
 func (b *Buffer) open() error {
@@ -61,21 +76,26 @@ func (b *Buffer) open() error {
 	return nil
 }
 
-// append writes the parts to the file. What it wrote counts only when all is written.
-func (b *Buffer) append(parts ...[]byte) error {
+// flush writes what the blocks hold, and p behind it, to the file. What it wrote counts
+// only when all is written.
+func (b *Buffer) flush(p []byte) error {
 	end := b.flushed
-	for _, p := range parts {
-		if _, err := b.file.WriteAt(p, end); err != nil {
+	for i := 0; i*blockSize < b.held; i++ {
+		part := b.blocks[i][:min(b.held-i*blockSize, blockSize)]
+		if _, err := b.file.WriteAt(part, end); err != nil {
 			return err
 		}
-		end += int64(len(p))
+		end += int64(len(part))
 	}
-	b.flushed = end
+	if _, err := b.file.WriteAt(p, end); err != nil {
+		return err
+	}
+	b.flushed, b.held = end+int64(len(p)), 0
 	return nil
 }
 
 // Size returns the number of bytes held.
-func (b *Buffer) Size() int64 { return b.flushed + int64(len(b.mem)) }
+func (b *Buffer) Size() int64 { return b.flushed + int64(b.held) }
 
 // Truncate cuts the buffer back to its first size bytes.
 func (b *Buffer) Truncate(size int64) error {
@@ -83,13 +103,13 @@ func (b *Buffer) Truncate(size int64) error {
 		return fmt.Errorf("truncate a buffer of %d bytes to %d", b.Size(), size)
 	}
 	if size >= b.flushed {
-		b.mem = b.mem[:size-b.flushed]
+		b.held = int(size - b.flushed)
 		return nil
 	}
 	if err := b.file.Truncate(size); err != nil {
 		return fmt.Errorf("cut back a temporary file: %w", err)
 	}
-	b.flushed, b.mem = size, b.mem[:0]
+	b.flushed, b.held = size, 0
 	return nil
 }
 
@@ -111,8 +131,10 @@ func (b *Buffer) ReadAt(p []byte, off int64) (int, error) {
 		}
 		off += int64(m)
 	}
-	if n < len(p) && off-b.flushed < int64(len(b.mem)) {
-		n += copy(p[n:], b.mem[off-b.flushed:])
+	for at := off - b.flushed; n < len(p) && at < int64(b.held); at = off - b.flushed {
+		block := b.blocks[at/blockSize]
+		m := copy(p[n:], block[at%blockSize:min(int64(b.held)-at/blockSize*blockSize, blockSize)])
+		n, off = n+m, off+int64(m)
 	}
 	if n < len(p) {
 		return n, io.EOF
@@ -126,5 +148,5 @@ func (b *Buffer) Reset() {
 		_ = b.file.Close() // unlinked already; nothing of it is wanted
 		b.file = nil
 	}
-	b.flushed, b.mem = 0, b.mem[:0]
+	b.flushed, b.held = 0, 0
 }
