@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -221,6 +222,51 @@ func TestServerGoesAway(t *testing.T) {
 		server.MustExec(t, "", "INSERT INTO d.t VALUES (99)")
 		if got := next(t, src); got.rows["insert d.t"] != 1 {
 			t.Fatalf("%+v", got)
+		}
+	})
+}
+
+// mute is a connection on which nothing comes for a while, once some bytes have.
+type mute struct {
+	net.Conn
+	passes   int           // bytes that come first
+	quiet    time.Duration // and then nothing for so long
+	deadline time.Time
+}
+
+func (m *mute) SetReadDeadline(t time.Time) error {
+	m.deadline = t
+	return m.Conn.SetReadDeadline(t)
+}
+
+func (m *mute) Read(p []byte) (int, error) {
+	if m.passes > 0 {
+		n, err := m.Conn.Read(p[:min(len(p), m.passes)])
+		m.passes -= n
+		return n, err
+	}
+	if m.quiet > 0 {
+		time.Sleep(min(m.quiet, time.Until(m.deadline)))
+		if !time.Now().Before(m.deadline) {
+			return 0, os.ErrDeadlineExceeded
+		}
+		m.quiet = 0
+	}
+	return m.Conn.Read(p)
+}
+
+// A server that takes long to find the place in its log is waited for; before its first word, and behind it.
+func TestServerSeeks(t *testing.T) {
+	onBoth(t, func(t *testing.T, server *dbtest.MySQL) {
+		tail := executed(t, server)
+		server.MustExec(t, "", "CREATE DATABASE seeks")
+		for _, passes := range []int{0, 40} {
+			src := open(t, SourceOptions{URL: server.URL(""), Tail: tail, heartbeat: 100 * time.Millisecond, silence: 500 * time.Millisecond, lookEvery: time.Hour,
+				wrap: func(c net.Conn) net.Conn { return &mute{Conn: c, passes: passes, quiet: 2500 * time.Millisecond} }})
+			if got := next(t, src); !strings.Contains(got.note, "DATABASE seeks") {
+				t.Fatalf("got %+v", got)
+			}
+			src.Close()
 		}
 	})
 }

@@ -96,16 +96,23 @@ func (s *Source) fill(b *batch) (whole int, err error) {
 		if cap(b.data) < need {
 			b.data = append(make([]byte, 0, need+packetHeader), b.data...)
 		}
-		// The server speaks at least once in a heartbeat; the deadline is for while we listen.
-		_ = s.dump.wire.conn.SetReadDeadline(time.Now().Add(s.opts.silence))
+		// The server speaks at least once in a heartbeat, once it has found the place; the deadline is for while we listen.
+		limit := s.opts.silence
+		if !s.framer.arrived {
+			limit = max(limit, seekLimit)
+		}
+		_ = s.dump.wire.conn.SetReadDeadline(time.Now().Add(limit))
 		n, err := s.dump.wire.conn.Read(b.data[len(b.data):cap(b.data)])
 		b.data = b.data[:len(b.data)+n]
 		if err != nil && n == 0 {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				err = fmt.Errorf("it has been silent for %s", s.opts.silence)
+				err = fmt.Errorf("it has been silent for %s", limit)
 			}
 			return 0, unreachable(err)
 		}
+	}
+	if s.framer.arrived && !s.arrived.Load() {
+		s.arrived.Store(true)
 	}
 	if whole <= batchBytes {
 		b.small++
@@ -127,6 +134,8 @@ type framer struct {
 	tail [4]byte         // its last bytes so far, if it has a checksum
 	size uint32          // of that event
 	kind binlog.Type     // of that event
+
+	arrived bool // an event has come that is more than the head of a file
 }
 
 // errEnded means that the server ended the stream in good order.
@@ -172,6 +181,7 @@ func (f *framer) first(payload []byte) error {
 	if err != nil {
 		return err
 	}
+	f.arrived = f.arrived || !heads(h.Type)
 	if len(payload) < maxPayload {
 		if uint64(h.Size) != uint64(len(raw)) {
 			return unreachable(fmt.Errorf("a %s event of %d bytes came with %d", h.Type, h.Size, len(raw)))
@@ -245,6 +255,12 @@ func (f *framer) piece(b []byte, full bool) error {
 		return unreachable(fmt.Errorf("%w: a %s event of %d bytes says %08x, its bytes are %08x", binlog.ErrChecksum, f.kind, f.size, stored, f.crc))
 	}
 	return nil
+}
+
+// heads reports whether events of this type stand at the beginning of a file, which a server sends before it
+// looks for the place in it that was asked for.
+func heads(t binlog.Type) bool {
+	return t.Frames() && t != binlog.TypeHeartbeat && t != binlog.TypeHeartbeatV2
 }
 
 // artificial reports whether the sender made an event, which is in no file.

@@ -61,6 +61,9 @@ const (
 	heartbeat = time.Second
 	// silenceLimit is how long a server may say nothing, or not answer, before it counts as gone.
 	silenceLimit = 10 * time.Second
+	// seekLimit is how long a stream may stay silent until its first event. MariaDB reads a file from its beginning
+	// to the place that was asked for, and says nothing meanwhile; watch notices a server that is gone.
+	seekLimit = 10 * time.Minute
 	// killTimeout bounds how long Close tries to end the server's half of the stream.
 	killTimeout = 3 * time.Second
 	// lookEvery is how often the server is asked for its clock and its log.
@@ -77,6 +80,7 @@ type Source struct {
 	batches  chan *batch // closed by the reader
 	free     chan *batch
 	fence    atomic.Pointer[fence]
+	arrived  atomic.Bool // something behind the stream's opening words
 	health   atomic.Pointer[Health]
 	acked    atomic.Pointer[change.Position]
 	cancel   context.CancelFunc
@@ -144,11 +148,11 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 		s.free <- &batch{}
 	}
 	s.joined.Go(func() { s.read(run) }) // both joined by Close
+	s.joined.Go(func() { s.watch(run) })
 	if err := s.first(ctx); err != nil {
 		s.stop(err)
 		return nil, err
 	}
-	s.joined.Go(func() { s.watch(run) })
 	return s, nil
 }
 

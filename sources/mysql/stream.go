@@ -107,7 +107,11 @@ func (s *Source) stalled() error {
 		s.stood, s.since = s.parser.at, time.Now()
 		return nil
 	}
-	if long := time.Since(s.since); long > 3*s.opts.silence {
+	limit := 3 * s.opts.silence
+	if !s.arrived.Load() {
+		limit = max(limit, seekLimit)
+	}
+	if long := time.Since(s.since); long > limit {
 		return unreachable(fmt.Errorf("its stream stands at %s for %s, and its log goes on to %s", s.stood, long.Round(time.Second), f.at))
 	}
 	return nil
