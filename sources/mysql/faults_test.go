@@ -260,7 +260,7 @@ func TestServerSeeks(t *testing.T) {
 	onBoth(t, func(t *testing.T, server *dbtest.MySQL) {
 		tail := executed(t, server)
 		server.MustExec(t, "", "CREATE DATABASE seeks")
-		for _, passes := range []int{0, 40} {
+		for _, passes := range []int{0, 64} {
 			src := open(t, SourceOptions{URL: server.URL(""), Tail: tail, heartbeat: 100 * time.Millisecond, silence: 500 * time.Millisecond, lookEvery: time.Hour,
 				wrap: func(c net.Conn) net.Conn { return &mute{Conn: c, passes: passes, quiet: 2500 * time.Millisecond} }})
 			if got := next(t, src); !strings.Contains(got.note, "DATABASE seeks") {
