@@ -1,6 +1,6 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build demo test lint bench clean
+.PHONY: build demo test test-matrix lint bench clean
 
 build: ## bin/txreel, a static binary
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/txreel ./cmd/txreel
@@ -13,6 +13,15 @@ demo: ## the whole story on a throw-away database, in a minute
 test: ## every test, on real servers, and never from a cache: some build the program themselves
 	scripts/setup test
 	CGO_ENABLED=1 go test -race -count=1 -timeout 20m ./...
+
+# The packages that talk to a MySQL or MariaDB; of the black-box tests, those that do.
+MY := ./internal/dbtest ./sources/mysql/... ./restore/mysql .
+
+test-matrix: ## the tests of MySQL and MariaDB on the versions that make test leaves out
+	scripts/setup test
+	scripts/setup mariadb-11
+	TXREEL_TEST_SERVERS=mariadb-11 CGO_ENABLED=1 go test -race -count=1 -timeout 30m $(MY)
+	TXREEL_TEST_SERVERS=mariadb-11 CGO_ENABLED=1 go test -race -count=1 -timeout 30m -run '^TestMy' ./internal/e2e
 
 lint: ## style, mistakes and the direction of imports
 	scripts/setup lint

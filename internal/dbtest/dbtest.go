@@ -44,9 +44,6 @@ func PGWith(t TB, opts PostgresOptions) *Postgres {
 	return p
 }
 
-// Flavors are what every test of the MySQL side ranges over.
-func Flavors() []string { return []string{"mysql", "mariadb"} }
-
 // My starts a MySQL or MariaDB server for one test and removes it when the test ends. Each setting is a server
 // variable such as "binlog_row_image=MINIMAL". When the test failed, the end of the server's log becomes part of its
 // output.

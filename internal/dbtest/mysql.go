@@ -20,9 +20,11 @@ import (
 // MySQLOptions says how to start a MySQL or MariaDB server. The zero value is a MySQL with everything capture needs,
 // in a temporary folder.
 type MySQLOptions struct {
-	// Flavor names a folder of .tools and so what runs: "mysql" (also when empty), "mariadb", or "mariadb-11".
+	// Flavor names a folder of .tools and so what runs: "mysql" (also when empty) or "mariadb", for either of which
+	// ServersVariable may name another folder, or a version such as "mariadb-11".
 	Flavor string
-	// Root is the folder with the server's "bin" instead, such as an unpacked archive of the vendor.
+	// Root is the folder with the server's "bin" instead, such as an unpacked archive of the vendor. One that is not
+	// absolute is below this folder or one above it.
 	Root string
 	// Dir is where the data folder, socket and log go; it must not exist, and stays after Close. Empty means a
 	// temporary folder that Close removes. A socket path cannot be long: keep it short.

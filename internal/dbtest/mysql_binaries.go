@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // findAbove looks for a path in this folder and every one above it.
@@ -30,20 +29,23 @@ func findMySQL(opts MySQLOptions) (root, flavor string, err error) {
 	if name == "" {
 		name = "mysql"
 	}
-	switch {
-	case name == "mysql" || strings.HasPrefix(name, "mysql-"):
-		flavor = "mysql"
-	case name == "mariadb" || strings.HasPrefix(name, "mariadb-"):
-		flavor = "mariadb"
-	default:
+	flavor = serverOf(name)
+	if flavor != "mysql" && flavor != "mariadb" {
 		return "", "", fmt.Errorf("start server: flavor %q is neither mysql nor mariadb", name)
 	}
 	if opts.Root != "" {
-		if !isFile(serverProgram(flavor, opts.Root)) {
-			return "", "", fmt.Errorf("no %s in %s/bin", filepath.Base(serverProgram(flavor, opts.Root)), opts.Root)
+		program := serverProgram(flavor, opts.Root)
+		if !filepath.IsAbs(opts.Root) {
+			if found, ok := findAbove(program); ok {
+				program = found
+			}
 		}
-		return opts.Root, flavor, nil
+		if !isFile(program) {
+			return "", "", fmt.Errorf("no %s in %s/bin", filepath.Base(program), opts.Root)
+		}
+		return filepath.Dir(filepath.Dir(program)), flavor, nil
 	}
+	name = versionOf(name)
 	folder := filepath.Join(".tools", name)
 	if program, ok := findAbove(serverProgram(flavor, folder)); ok {
 		return filepath.Dir(filepath.Dir(program)), flavor, nil

@@ -272,7 +272,7 @@ func TestMain(m *testing.M) {
 
 // both runs a test with an empty source and an empty target of each flavor.
 func both(t *testing.T, test func(t *testing.T, source, target *dbtest.MySQL)) {
-	for _, flavor := range []string{"mysql", "mariadb"} {
+	for _, flavor := range dbtest.Flavors() {
 		t.Run(flavor, func(t *testing.T) {
 			source, target := servers(t, flavor)
 			test(t, source, target)

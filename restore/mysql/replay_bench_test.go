@@ -20,7 +20,7 @@ import (
 // itself with as many workers, all into the same server with the same settings. It reports the
 // rate, and by how much the others take longer.
 func BenchmarkReplay(b *testing.B) {
-	for _, flavor := range []string{"mysql", "mariadb"} {
+	for _, flavor := range dbtest.Flavors() {
 		b.Run(flavor, func(b *testing.B) {
 			ctx := context.Background()
 			source, target := servers(b, flavor)
