@@ -94,7 +94,7 @@ type run struct {
 	sentAt  time.Time
 	since   time.Time // when the first of its commits arrived
 	last    time.Time // when the last segment was sealed
-	failed  bool      // a segment did not arrive: nothing may follow it
+	failed  bool      // a segment did not arrive, or a message found no place in one: nothing may follow it
 	rows    uint      // messages of the open transaction, and of those before it
 }
 
@@ -133,6 +133,9 @@ func (r *run) loop(ctx context.Context) error {
 			return err
 		}
 		if err := r.w.Append(m); err != nil {
+			// The source counts m as delivered: its position is one that the segment does not
+			// reach, and must not end (Invariant 4). All of it is sent again.
+			r.failed = true
 			return err
 		}
 		switch m.Kind {
@@ -302,7 +305,8 @@ func (r *run) landed(err error) error {
 	return nil
 }
 
-// finish ships what is whole after the loop ended with cause. An error of the store
+// finish ships what is whole after the loop ended with cause. What the source has delivered was all
+// appended, so that its position is the end of the last commit in the segment. An error of the store
 // matters more than the end of the source; a stop that went well is ctx's error.
 func (r *run) finish(cause error) error {
 	ctx := context.Background() // the uploader answers within the grace period

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -323,6 +324,21 @@ func TestHugeTransactionHoldsNothingUp(t *testing.T) {
 		}
 		if len(src.acked) != 1 || src.acked[0] != position(1) {
 			t.Fatalf("acknowledged %v", src.acked)
+		}
+	})
+}
+
+// A commit that finds no place in the segment is not covered by the position that the segment ends
+// with: the next start asks for it again.
+func TestRefusedCommitIsNotPassedOver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		bad := commit(2)
+		bad.XID = strings.Repeat("x", 1<<20)
+		src := &scripted{next: messages(position(9), begin(), data(10), commit(1), begin(), data(10), bad)}
+		w := writer(t, nil)
+		err := Run(t.Context(), src, w, Options{})
+		if err == nil || errors.Is(err, context.Canceled) || len(src.acked) > 0 || w.Tail().Position >= position(2) {
+			t.Fatalf("%v, acknowledged %v, the record ends at %+v", err, src.acked, w.Tail())
 		}
 	})
 }
