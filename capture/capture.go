@@ -39,6 +39,9 @@ var (
 	// ErrUnreachable is matched when the source cannot be reached, or asked to come
 	// back later: waiting may help.
 	ErrUnreachable = errors.New("source unreachable")
+	// ErrLongPosition means that the source's position has more bytes than a record can hold:
+	// the source must be changed before it can be recorded.
+	ErrLongPosition = fmt.Errorf("the source's position takes more than the %d bytes that a record has for it: `txreel doctor` says how to shorten it", change.MaxPosition)
 	// ErrOtherCapture means that somebody else is reading in our place.
 	ErrOtherCapture = errors.New("another capture is at work")
 )

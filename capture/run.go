@@ -120,7 +120,7 @@ func (r *run) uploader(ctx context.Context) {
 func (r *run) loop(ctx context.Context) error {
 	r.last = time.Now()
 	if start := r.o.Start; start != nil && r.w.Tail().Seq == 0 {
-		if err := r.w.Heartbeat(start.Position, start.CommitTime); err != nil {
+		if err := r.beat(start); err != nil {
 			return err
 		}
 		if err := r.seal(); err != nil {
@@ -227,10 +227,18 @@ func (r *run) idle(m *change.Message) error {
 	if m.Position == "" || now.Sub(r.last) < r.o.Heartbeat && !r.asked(m.Position) {
 		return nil
 	}
-	if err := r.w.Heartbeat(m.Position, m.CommitTime); err != nil {
+	if err := r.beat(m); err != nil {
 		return err
 	}
 	return r.seal()
+}
+
+// beat records that nothing else happened up to the position of an idle source.
+func (r *run) beat(m *change.Message) error {
+	if len(m.Position) > change.MaxPosition {
+		return ErrLongPosition
+	}
+	return r.w.Heartbeat(m.Position, m.CommitTime)
 }
 
 // asked reports whether a heartbeat was asked for that would move the archive on.
@@ -248,7 +256,11 @@ func (r *run) asked(position change.Position) bool {
 
 // seal hands the segment to the uploader, which must be free.
 func (r *run) seal() error {
-	s, err := r.w.Seal(r.src.Position())
+	end := r.src.Position()
+	if len(end) > change.MaxPosition {
+		return ErrLongPosition
+	}
+	s, err := r.w.Seal(end)
 	if err != nil {
 		return err
 	}
@@ -297,7 +309,7 @@ func (r *run) landed(err error) error {
 	r.src.Ack(s.End)
 	took := time.Since(r.sentAt)
 	r.o.Status.durable(s, time.Now())
-	r.o.Log.Info().Str("seq", s.Last.String()).Str("position", string(s.End)).
+	r.o.Log.Info().Str("seq", s.Last.String()).Str("position", s.End.Brief()).
 		Int("transactions", int(s.Last-s.First+1)).Int64("bytes", s.Size).Dur("took", took).Msg("segment")
 	if r.o.Shipped != nil {
 		r.o.Shipped(s)

@@ -343,6 +343,30 @@ func TestRefusedCommitIsNotPassedOver(t *testing.T) {
 	})
 }
 
+// A position that no record can hold ends the capture for good, and is told from an outage.
+func TestLongPosition(t *testing.T) {
+	long := change.Position(strings.Repeat("x", change.MaxPosition+1))
+	begun := &change.Message{Kind: change.KindIdle, Position: position(0)}
+	for name, c := range map[string]struct {
+		start *change.Message
+		next  func(context.Context) (*change.Message, error)
+	}{
+		"start":       {&change.Message{Kind: change.KindIdle, Position: long}, messages(position(1))},
+		"heartbeat":   {begun, messages(long)},
+		"transaction": {begun, messages(long, begin(), data(10), commit(1))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := writer(t, nil)
+				err := Run(t.Context(), &scripted{next: c.next}, w, Options{Start: c.start, FlushAge: 3 * time.Second})
+				if !errors.Is(err, ErrLongPosition) || w.Tail().Seq > 1 {
+					t.Fatalf("%v, the record ends at %s", err, w.Tail().Seq)
+				}
+			})
+		})
+	}
+}
+
 func TestFailedShipIsFinal(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		broken := errors.New("disk on fire")

@@ -41,8 +41,21 @@ func ParseSeq(text string) (Seq, error) {
 
 // Position is a place in the source's own log, in the source's own notation: an
 // LSN such as "16/B374D848", a GTID set, or a file and offset. It is opaque:
-// only the source that made it can order two of them.
+// only the source that made it can order two of them. It has at most MaxPosition bytes.
 type Position string
+
+// MaxPosition bounds a Position: a GTID set of some 20,000 servers.
+const MaxPosition = 1 << 20
+
+// Brief returns the position for a line that a person reads: the beginning of a long one, and
+// how much more there is.
+func (p Position) Brief() string {
+	const most = 200
+	if len(p) <= most {
+		return string(p)
+	}
+	return fmt.Sprintf("%s… (%d characters more)", string(p[:most]), len(p)-most)
+}
 
 // Time is a moment in microseconds since 1970-01-01 00:00:00 UTC, by the
 // clock of the source. Commit times may go backwards in commit order.

@@ -52,7 +52,7 @@ const (
 	maxIndex = 1 << 26
 	// maxXID and maxPosition bound a transaction's id and a position.
 	maxXID      = 1 << 10
-	maxPosition = 1 << 16
+	maxPosition = change.MaxPosition
 	// maxNames bounds the ids, positions and notes of a segment together: the index stores
 	// what they share with their neighbours once, a reader's memory holds them whole.
 	maxNames = 1 << 27

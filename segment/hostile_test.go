@@ -63,11 +63,11 @@ func TestHostile(t *testing.T) {
 		{"index count of transactions", usual, index(append([]byte{0, 0, 0, 0, 1}, uvarints(1<<63)...))},
 		{"index without transactions", usual, func(p *parts) { p.reindex(func(x *Index) { x.Txns = nil }) }},
 		{"index string", usual, index(uvarints(1 << 63))},
-		{"index end", usual, func(p *parts) {
+		{"index end", usual + 2*maxPosition, func(p *parts) {
 			p.reindex(func(x *Index) { x.End = change.Position(strings.Repeat("x", maxPosition+1)) })
 		}},
 		{"index ids that multiply", maxNames + 200<<20, func(p *parts) {
-			const txns = maxNames/maxPosition + 100 // 64 KiB each in memory, a few bytes in the file
+			const txns = maxNames/maxPosition + 100 // 1 MiB each in memory, a few bytes in the file
 			b := append([]byte{0, 0, 1}, uvarints(100, maxRaw)...)
 			b = append(append(b, 0, 0), uvarints(1, txns)...)
 			for i := range uint64(txns) {

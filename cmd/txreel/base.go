@@ -42,7 +42,7 @@ func (c *baseCmd) Run(a *app) error {
 		return err
 	}
 	if !c.JSON {
-		fmt.Fprintf(a.stderr, "waiting for the capture to pass %s\n", b.Position)
+		fmt.Fprintf(a.stderr, "waiting for the capture to pass %s\n", b.Position.Brief())
 	}
 	if err := db.finishBase(a.ctx, ar, b, nil); err != nil {
 		return err

@@ -102,11 +102,12 @@ type recording struct {
 	worked   bool      // an attempt has got as far as streaming
 	beaten   time.Time // when another writer's segment was last found in our place
 	renewed  bool      // a gap has been answered with a new epoch
+	warned   string    // what the last stream warned of, so that it is said once
 }
 
 // lasting reports whether err stays until a person has done something.
 func lasting(err error) bool {
-	for _, e := range []error{capture.ErrGap, capture.ErrOtherCapture, archive.ErrCorrupt, archive.ErrVersion, archive.ErrOtherDatabase, archive.ErrOverwrites} {
+	for _, e := range []error{capture.ErrGap, capture.ErrOtherCapture, capture.ErrLongPosition, archive.ErrCorrupt, archive.ErrVersion, archive.ErrOtherDatabase, archive.ErrOverwrites} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -254,7 +255,13 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	defer r.monitor.connected(nil)
 	r.worked = true
 	r.log.Info().Str("archive", r.store.String()).Uint64("epoch", epoch.Number).Str("seq", w.Tail().Seq.String()).
-		Str("position", string(src.Start().Position)).Msg("capture started")
+		Str("position", src.Start().Position.Brief()).Msg("capture started")
+
+	if warning := src.Warning(); warning != r.warned {
+		if r.warned = warning; warning != "" {
+			r.log.Warn().Msg(warning)
+		}
+	}
 
 	// The keeper takes bases beside the stream; it ends with it.
 	keeper := newBaseKeeper(a, epoch.Number, r.database, r.log)

@@ -149,7 +149,7 @@ func (r *statusReport) print(a *app) error {
 	for _, e := range r.Epochs {
 		fmt.Fprintf(w, "\nepoch %d   began %s (%s)\n", e.Epoch, e.Started, e.Cause)
 		if e.Seq > 0 {
-			fmt.Fprintf(w, "  record  %s to %s, Seq %s at %s\n", e.From, e.Until, e.Seq, e.Position)
+			fmt.Fprintf(w, "  record  %s to %s, Seq %s at %s\n", e.From, e.Until, e.Seq, e.Position.Brief())
 		} else {
 			fmt.Fprintln(w, "  record  nothing yet")
 		}
@@ -163,7 +163,7 @@ func (r *statusReport) print(a *app) error {
 			fmt.Fprintf(w, "  mark    %s at %s (%s)\n", m.Name, m.Seq, m.CommitTime)
 		}
 		if e.Gap != nil {
-			fmt.Fprintf(w, "  GAP     behind %s, found %s: %s\n", e.Gap.Tail.Position, e.Gap.Detected, e.Gap.Detail)
+			fmt.Fprintf(w, "  GAP     behind %s, found %s: %s\n", e.Gap.Tail.Position.Brief(), e.Gap.Detected, e.Gap.Detail)
 		}
 	}
 	if n := len(r.Epochs); n > 0 && len(r.Epochs[n-1].Coverage) > 0 {

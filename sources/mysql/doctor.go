@@ -70,6 +70,7 @@ func Doctor(ctx context.Context, url string, opts DoctorOptions) ([]sources.Find
 		{"binlog_row_image", d.checkRowImage},
 		{"binlog_row_metadata", d.checkMetadata},
 		{"gtid", d.checkGTID},
+		{"length of the GTID set", d.checkSetSize},
 		{"retention", d.checkRetention},
 		{"binlog_checksum", d.checkChecksum},
 		{"durability", d.checkDurability},

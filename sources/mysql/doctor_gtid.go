@@ -8,6 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"txreel/change"
 	"txreel/sources"
 	"txreel/sources/mysql/gtid"
 )
@@ -93,6 +94,39 @@ func (d *doctor) checkTags(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// longSet is from where on the length of a GTID set counts: the last position of every segment is one.
+const longSet = 64 << 10
+
+// checkSetSize looks at the length of the set that positions are made of.
+func (d *doctor) checkSetSize(ctx context.Context) error {
+	executed, err := d.conn.executed(ctx)
+	if err != nil {
+		return err
+	}
+	d.judgeSetSize(len(executed.String()))
+	return nil
+}
+
+func (d *doctor) judgeSetSize(bytes int) {
+	const check = "length of the GTID set"
+	fix := "fill the gaps that the set has behind servers that are gone, one by one: SET GTID_NEXT = 'UUID:NUMBER'; BEGIN; COMMIT; SET GTID_NEXT = 'AUTOMATIC'; " +
+		"-- or, when all replicas can be set up anew, RESET BINARY LOGS AND GTIDS, and capture with --new-epoch"
+	name := "gtid_executed"
+	if d.mariadb {
+		fix, name = "FLUSH BINARY LOGS DELETE_DOMAIN_ID = (…); -- with the domains that no server uses any more, then capture with --new-epoch", "gtid_binlog_pos"
+	}
+	switch size := humanize.IBytes(uint64(bytes)); {
+	case bytes > change.MaxPosition:
+		d.add(check, sources.SeverityProblem, fix, "%s has %s, and a position on record at most %s: capture stops", name, size, humanize.IBytes(change.MaxPosition))
+	case bytes > change.MaxPosition/2:
+		d.add(check, sources.SeverityWarning, fix, "%s has %s, and a position on record at most %s: capture stops when it has grown to that", name, size, humanize.IBytes(change.MaxPosition))
+	case bytes > longSet:
+		d.add(check, sources.SeverityNote, fix, "%s has %s, which every segment repeats: on a busy server one a second", name, size)
+	default:
+		d.add(check, sources.SeverityOK, "", "%s has %s", name, size)
+	}
 }
 
 // checkRetention compares how long the binlog is kept with how long capture may be away.

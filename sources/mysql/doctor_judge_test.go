@@ -186,6 +186,18 @@ func TestDoctorOfWhatNoTestServerIs(t *testing.T) {
 	expect(t, look(map[string]string{"lower_case_table_names": "1", "server_uuid": "u"}, false, "db", func(d *doctor) error { return d.checkIdentity(t.Context()) }),
 		want{"lower_case_table_names", note, "is 1", ""}, want{"identity", ok, "server_uuid u", ""})
 	for _, c := range []struct {
+		bytes   int
+		mariadb bool
+		want    want
+	}{
+		{64 << 10, false, want{"length of the GTID set", ok, "64 KiB", ""}},
+		{64<<10 + 1, false, want{"length of the GTID set", note, "every segment", "SET GTID_NEXT"}},
+		{512<<10 + 1, true, want{"length of the GTID set", warning, "capture stops when", "DELETE_DOMAIN_ID"}},
+		{1<<20 + 1, false, want{"length of the GTID set", problem, "capture stops", "RESET BINARY LOGS AND GTIDS"}},
+	} {
+		expect(t, look(nil, c.mariadb, "db", func(d *doctor) error { d.judgeSetSize(c.bytes); return nil }), c.want)
+	}
+	for _, c := range []struct {
 		host   string
 		health Health
 		want   want

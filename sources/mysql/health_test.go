@@ -1,6 +1,8 @@
 package mysql
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,4 +65,31 @@ func TestHealth(t *testing.T) {
 			t.Errorf("behind a purge: %+v, %v", h, err)
 		}
 	})
+}
+
+// A server that knows of thousands of others is recorded like any; of which it knows too many, the doctor says so.
+func TestLongSets(t *testing.T) {
+	server := rough(t, "mysql")
+	strangers := func(from, to int) string {
+		var b strings.Builder
+		for i := from; i < to; i++ {
+			fmt.Fprintf(&b, ",%08x-4242-11f0-8000-0123456789ab:1-7", i)
+		}
+		return b.String()[1:]
+	}
+	server.MustExec(t, "", "SET GLOBAL gtid_purged = '"+strangers(0, 2500)+"'")
+	tail := executed(t, server)
+	if len(tail) < 100<<10 {
+		t.Fatalf("a set of %d bytes", len(tail))
+	}
+	src := open(t, SourceOptions{URL: server.URL(""), Tail: tail, lookEvery: 50 * time.Millisecond})
+	server.MustExec(t, "", "CREATE DATABASE long_set")
+	if got := next(t, src); got.held != executed(t, server) || !strings.Contains(got.note, "long_set") {
+		t.Fatalf("got %.200s", got.note)
+	}
+	eventually(t, "a look at the log", func() bool { return src.Health() != nil })
+	src.Close()
+	expect(t, examine(t, server.URL(""), DoctorOptions{}), want{"length of the GTID set", note, "every segment", "SET GTID_NEXT"})
+	server.MustExec(t, "", "SET GLOBAL gtid_purged = '+"+strangers(2500, 27_000)+"'")
+	expect(t, examine(t, server.URL(""), DoctorOptions{}), want{"length of the GTID set", problem, "capture stops", "SET GTID_NEXT"})
 }
