@@ -100,7 +100,7 @@ func firstWords(text []byte) []byte {
 // suspicious reports whether a statement may hold secrets, judged by its bytes alone.
 func suspicious(text []byte) bool {
 	upper := bytes.ToUpper(text)
-	for _, word := range []string{"IDENTIFIED", "PASSWORD", "CONNECTION", "CHALLENGE_RESPONSE", "CRYPT", "CODE", "KDF"} {
+	for _, word := range []string{"IDENTIFIED", "PASSWORD", "AUTHENTICATION_STRING", "SERVER", "CONNECTION", "CHALLENGE_RESPONSE", "CRYPT", "CODE", "KDF"} {
 		if bytes.Contains(upper, []byte(word)) {
 			return true
 		}
@@ -144,6 +144,7 @@ func redact(b, text []byte, mode Mode, flat bool, limit int) ([]byte, bool) {
 // redactor decides which tokens are secret, one after the other.
 type redactor struct {
 	lexer
+	before   token // the one before previous
 	previous token
 	seen     int // tokens before this one
 	// careful is set from the first word on that secrets follow: strings that are not known to be
@@ -154,11 +155,19 @@ type redactor struct {
 	depth int
 	// value is set behind a word that a secret follows, with "=" or without.
 	value bool
+	// assigned is set behind "=" of such a word, up to the end of the expression.
+	assigned bool
+	// hidden is set behind a secret: literals side by side are one.
+	hidden bool
+	// server is set in the options of a SERVER, whose names are anybody's choice.
+	server bool
+	// all is set where no literal is to be trusted.
+	all bool
 }
 
 // secret reports whether a token must not be shown.
 func (r *redactor) secret(t, next token) bool {
-	hide := t.kind == kindLiteral && r.literal(t, next)
+	hide := (t.kind == kindLiteral || t.kind == kindName && r.text[t.start] == '"') && r.literal(t, next)
 	switch {
 	case r.symbol(t, '(') && (r.depth > 0 || r.value || r.takesSecrets(r.previous)):
 		r.depth++
@@ -170,17 +179,36 @@ func (r *redactor) secret(t, next token) bool {
 		// The value may be what a function makes of it, or come with a character set.
 		r.value = r.announces(t) || r.value && (r.symbol(next, '(') || r.text[t.start] == '_')
 		r.careful = r.careful || r.beginsSecrets(t)
-	case !r.symbol(t, '=') && !r.symbol(t, ':'):
+		r.assigned = r.assigned && !r.is(t, "WHERE")
+		r.server = r.server || r.is(t, "SERVER") && r.seen > 0
+		r.all = r.all || r.beginsProgram(t) && unsafe(r.text) || r.keepsSecrets(t)
+	case r.symbol(t, '='):
+		r.assigned = r.assigned || r.value
+	case (r.symbol(t, ',') || r.symbol(t, ';')) && r.depth == 0:
+		r.value, r.assigned = false, false
+	case !r.symbol(t, ':'):
 		r.value = false
 	}
-	r.previous = t
+	r.hidden = hide
+	r.before, r.previous = r.previous, t
 	r.seen++
 	return hide
 }
 
 // literal reports whether a literal is secret.
 func (r *redactor) literal(t, next token) bool {
-	if r.depth > 0 || r.value || mentions(r.text[t.start:t.end]) {
+	if t.kind == kindName { // a string to a server with another idea of the quotes
+		return r.value || r.careful && (r.is(r.previous, "BY") || r.is(r.previous, "AS") || r.is(r.previous, "USING"))
+	}
+	if r.all || r.depth > 0 || r.value || r.assigned || r.hidden || mentions(r.text[t.start:t.end]) {
+		return true
+	}
+	if r.server {
+		for _, word := range []string{"SERVER", "EXISTS", "WRAPPER", "HOST", "DATABASE", "USER", "SOCKET", "OWNER", "PORT"} {
+			if r.is(r.previous, word) {
+				return false
+			}
+		}
 		return true
 	}
 	if !r.careful {
@@ -206,24 +234,61 @@ func (r *redactor) beginsSecrets(t token) bool {
 	case r.is(t, "IDENTIFIED"), r.is(t, "CHALLENGE_RESPONSE"):
 		return true
 	case r.is(t, "PASSWORD"):
-		return r.seen == 1 && r.is(r.previous, "SET")
+		return r.is(r.previous, "SET")
 	case r.is(t, "USER"):
 		return r.is(r.previous, "CREATE") || r.is(r.previous, "ALTER") || r.is(r.previous, "REPLACE")
 	}
 	return r.is(t, "GRANT") && r.seen == 0
 }
 
+// beginsProgram reports whether a word says that the statement holds others, or text that is
+// made into others.
+func (r *redactor) beginsProgram(t token) bool {
+	for _, word := range []string{"PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE"} {
+		if r.is(t, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// unsafe reports whether a program deals with passwords. Where it takes them from, and what it makes of them, only
+// who runs it could tell.
+func unsafe(text []byte) bool {
+	upper := bytes.ToUpper(text)
+	return bytes.Contains(upper, []byte("IDENTIFIED")) || bytes.Contains(upper, []byte("PASSWORD")) || bytes.Contains(upper, []byte("AUTHENTICATION_STRING"))
+}
+
+// keepsSecrets reports whether a name is that of a table in which a server keeps passwords.
+func (r *redactor) keepsSecrets(t token) bool {
+	if !r.symbol(r.previous, '.') {
+		return false
+	}
+	if schema, _ := r.name(r.before); !bytes.EqualFold(schema, []byte("mysql")) {
+		return false
+	}
+	name, _ := r.name(t)
+	for _, table := range []string{"user", "global_priv", "servers", "slave_master_info", "password_history"} {
+		if bytes.EqualFold(name, []byte(table)) {
+			return true
+		}
+	}
+	return false
+}
+
 // announces reports whether the value that follows a word is secret: PASSWORD and all that ends with
-// it, such as SOURCE_PASSWORD; and CONNECTION, which holds a URL.
+// it, such as SOURCE_PASSWORD; AUTHENTICATION_STRING; and CONNECTION, which holds a URL.
 func (r *redactor) announces(t token) bool {
 	word, _ := r.name(t)
 	const password = "PASSWORD"
-	return len(word) >= len(password) && hasPrefix(word[len(word)-len(password):], password) || r.is(t, "CONNECTION")
+	return len(word) >= len(password) && hasPrefix(word[len(word)-len(password):], password) ||
+		bytes.EqualFold(word, []byte("AUTHENTICATION_STRING")) || r.is(t, "CONNECTION")
 }
 
 // takesSecrets reports whether the token is a function whose arguments are secret.
 func (r *redactor) takesSecrets(t token) bool {
-	for _, name := range []string{"PASSWORD", "OLD_PASSWORD", "AES_ENCRYPT", "AES_DECRYPT", "DES_ENCRYPT", "DES_DECRYPT", "ENCRYPT", "ENCODE", "DECODE", "KDF"} {
+	for _, name := range []string{"PASSWORD", "OLD_PASSWORD", "AES_ENCRYPT", "AES_DECRYPT", "DES_ENCRYPT", "DES_DECRYPT", "ENCRYPT", "ENCODE", "DECODE", "KDF",
+		"VALIDATE_PASSWORD_STRENGTH"} {
 		if r.is(t, name) {
 			return true
 		}
@@ -235,7 +300,7 @@ func (r *redactor) takesSecrets(t token) bool {
 // procedures prepare, or the options of an engine.
 func mentions(literal []byte) bool {
 	upper := bytes.ToUpper(literal)
-	if bytes.Contains(upper, []byte("IDENTIFIED ")) {
+	if bytes.Contains(upper, []byte("IDENTIFIED")) || bytes.Contains(upper, []byte("AUTHENTICATION_STRING")) {
 		return true
 	}
 	for {
@@ -243,8 +308,8 @@ func mentions(literal []byte) bool {
 		if !found {
 			return false
 		}
-		value := bytes.TrimLeft(after, " \t")
-		if len(value) > 1 && bytes.IndexByte([]byte(`=("'\:`), value[0]) >= 0 {
+		value := bytes.TrimLeft(after, " \t\r\n")
+		if len(value) > 1 && bytes.IndexByte([]byte(`=("'\:/`), value[0]) >= 0 || bytes.HasPrefix(value, []byte("FOR")) {
 			return true
 		}
 		upper = after
