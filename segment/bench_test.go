@@ -166,7 +166,7 @@ func BenchmarkPgbench(b *testing.B) {
 				w, err := NewWriter(discard{}, testHeader)
 				check(b, err)
 				w.target = target
-				w.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(level), zstd.WithWindowSize(target), zstd.WithEncoderCRC(false))
+				w.pipe.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(pipeDepth), zstd.WithEncoderLevel(level), zstd.WithWindowSize(target), zstd.WithEncoderCRC(false))
 				check(b, err)
 				var messages, raw, stored int
 				for b.Loop() {

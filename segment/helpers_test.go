@@ -135,7 +135,7 @@ func (p *parts) join() []byte {
 	}
 	defer enc.Close()
 	var out memory
-	w := &Writer{out: &out, hash: newHash(), zstd: enc}
+	w := &Writer{out: &out, hash: newHash()}
 	binary.LittleEndian.PutUint32(p.header[104:], crcOf(p.header[:104]))
 	_ = w.write(p.header)
 	frame := func(f part) int64 {

@@ -10,8 +10,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
-
 	"txreel/change"
 )
 
@@ -19,7 +17,7 @@ import (
 // frames compress better, smaller ones make reading a single transaction cheaper.
 const frameTarget = 1 << 20
 
-// keepMemory is the size up to which a Writer keeps its buffers.
+// keepMemory is the size up to which Writers and Readers keep their buffers.
 const keepMemory = 8 * frameTarget
 
 // Output is where a Writer puts its bytes. Truncate cuts what was written back to
@@ -33,17 +31,21 @@ type Output interface {
 // other than a misuse that the error names, the segment is lost and must be
 // written anew.
 //
+// Full frames are compressed by goroutines of the Writer while the next one fills, and
+// written in their order by a later call, which is also the one to fail when the Output
+// does; the Output is never touched by any other goroutine than the caller's. When the
+// bytes are written depends on the calls alone, and so do the bytes.
+//
 // Invariant 4: what Close leaves in the Output ends on a commit, whatever was
 // written before it.
 type Writer struct {
 	out    Output
-	zstd   *zstd.Encoder
+	pipe   pipe
 	hash   hash.Hash
 	off    int64 // bytes written to out
 	target int   // frameTarget, less in tests
 	buf    []byte
-	packed []byte // scratch for compression
-	frames []Frame
+	frames []Frame // those in the pipe included
 	index  indexWriter
 
 	known     map[*change.Definition]struct{} // definitions this segment holds
@@ -84,29 +86,23 @@ type place struct {
 	buf    int // bytes before it in its own
 }
 
-// undo is the state at the begin of a transaction of which frames were written.
+// undo is the state at the begin of a transaction of which frames have left the buffer.
 type undo struct {
 	set    bool
-	off    int64
 	frames int
-	hash   []byte // state of Writer.hash
 	held   []byte // Writer.buf
 	defs   bool   // Writer.heldDefs
+	off    int64  // when the first of those frames is written, as is hash
+	hash   []byte // state of Writer.hash
 }
 
 // NewWriter writes the header of a new segment to out, which must be empty.
 func NewWriter(out Output, h Header) (*Writer, error) {
-	// One encoder without goroutines of its own: frames are compressed where they
-	// are filled, and memory stays flat.
-	// The fastest level is also the one that packs rows best for its time
-	// (BenchmarkPgbench): the next is slower and larger, the one after that halves the
-	// speed for 2 % on pgbench and 13 % on text.
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithWindowSize(frameTarget), zstd.WithEncoderCRC(false))
+	p, err := newPipe()
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{zstd: enc, hash: sha256.New(), target: frameTarget}
+	w := &Writer{pipe: p, hash: sha256.New(), target: frameTarget}
 	if err := w.Reset(out, h); err != nil {
 		return nil, err
 	}
@@ -119,11 +115,12 @@ func (w *Writer) Reset(out Output, h Header) error {
 	if len(h.Engine) > engineSize || strings.ContainsRune(h.Engine, 0) || h.First == 0 {
 		return fmt.Errorf("segment of engine %q starting at Seq %s: not a valid header", h.Engine, h.First)
 	}
+	w.pipe.drop()
 	w.hash.Reset()
 	w.index.reset()
 	*w = Writer{
-		out: out, zstd: w.zstd, hash: w.hash, index: w.index, target: w.target, next: h.First,
-		buf: w.buf[:0], packed: w.packed[:0], frames: w.frames[:0],
+		out: out, pipe: w.pipe, hash: w.hash, index: w.index, target: w.target, next: h.First,
+		buf: w.buf[:0], frames: w.frames[:0],
 		order: w.order[:0], counts: w.counts[:0], added: w.added[:0], undo: undo{hash: w.undo.hash, held: w.undo.held},
 		known:  make(map[*change.Definition]struct{}),
 		tables: make(map[*change.Table]*tableState),
@@ -142,7 +139,8 @@ func (w *Writer) write(p []byte) error {
 	return nil
 }
 
-// Size returns the bytes written so far; the frame being filled does not count.
+// Size returns the bytes written so far; the frame being filled and those being
+// compressed do not count.
 func (w *Writer) Size() int64 { return w.off }
 
 // Txns returns the number of transactions that are whole.
@@ -282,14 +280,11 @@ func (w *Writer) record(kind byte, p []byte) error {
 // that Rollback can undo that too.
 func (w *Writer) flushOpen() error {
 	if !w.undo.set {
-		if err := w.mark(); err != nil {
-			return err
-		}
+		w.mark()
 		if n := w.start.buf; n > 0 {
-			if err := w.frame(w.buf[:n], w.heldDefs); err != nil {
+			if err := w.frame(n, w.heldDefs); err != nil {
 				return err
 			}
-			w.buf = w.buf[:copy(w.buf, w.buf[n:])]
 			w.heldDefs = false
 			w.start = place{frames: len(w.frames)}
 			if len(w.buf) < w.target {
@@ -297,33 +292,17 @@ func (w *Writer) flushOpen() error {
 			}
 		}
 	}
-	if err := w.frame(w.buf, w.openDefs); err != nil {
-		return err
-	}
+	err := w.frame(len(w.buf), w.openDefs)
 	w.openDefs = false
-	w.emptyBuf()
-	return nil
+	return err
 }
 
 // mark notes the state at the begin of the open transaction, of which nothing has
 // left the buffer yet.
-func (w *Writer) mark() error {
-	state, err := w.hash.(encoding.BinaryAppender).AppendBinary(w.undo.hash[:0])
-	if err != nil {
-		return err
-	}
+func (w *Writer) mark() {
 	w.undo = undo{
-		set: true, off: w.off, frames: len(w.frames), hash: state,
+		set: true, frames: len(w.frames), hash: w.undo.hash[:0],
 		held: append(w.undo.held[:0], w.buf[:w.start.buf]...), defs: w.heldDefs,
-	}
-	return nil
-}
-
-// emptyBuf also gives back what one huge message needed.
-func (w *Writer) emptyBuf() {
-	w.buf = w.buf[:0]
-	if cap(w.buf) > keepMemory {
-		w.buf = nil
 	}
 }
 
@@ -386,6 +365,9 @@ func (w *Writer) Rollback() error {
 		w.buf = w.buf[:w.start.buf]
 		return nil
 	}
+	if err := w.drain(); err != nil { // the first frame of the transaction notes where it is
+		return err
+	}
 	w.buf, w.heldDefs = append(w.buf[:0], w.undo.held...), w.undo.defs
 	w.frames, w.off = w.frames[:w.undo.frames], w.undo.off
 	w.err = w.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(w.undo.hash)
@@ -399,35 +381,9 @@ func (w *Writer) flush() error {
 	if len(w.buf) == 0 {
 		return nil
 	}
-	err := w.frame(w.buf, w.heldDefs)
+	err := w.frame(len(w.buf), w.heldDefs)
 	w.heldDefs = false
-	w.emptyBuf()
 	return err
-}
-
-func (w *Writer) frame(p []byte, defs bool) error {
-	h := frameHeader{raw: uint32(len(p))}
-	if defs {
-		h.flags = flagDefinitions
-	}
-	n, err := w.emit(h, p)
-	w.frames = append(w.frames, Frame{Stored: n, Raw: len(p), Definitions: defs})
-	return err
-}
-
-// emit compresses p and writes it behind its frame header.
-func (w *Writer) emit(h frameHeader, p []byte) (stored int, err error) {
-	w.packed = append(w.packed[:0], make([]byte, frameHeaderSize)...)
-	w.packed = w.zstd.EncodeAll(p, w.packed)
-	h.stored = uint32(len(w.packed) - frameHeaderSize)
-	h.crc = h.sum(w.packed[frameHeaderSize:])
-	h.put(w.packed)
-	err = w.write(w.packed)
-	stored = len(w.packed)
-	if cap(w.packed) > keepMemory {
-		w.packed = nil
-	}
-	return stored, err
 }
 
 var errClosed = errors.New("the segment is closed: Reset begins another")
@@ -447,6 +403,7 @@ type Summary struct {
 // least one transaction.
 func (w *Writer) Close(end change.Position) (Summary, error) {
 	if w.err != nil {
+		w.pipe.drop()
 		return Summary{}, w.err
 	}
 	if err := w.Rollback(); err != nil {
@@ -458,7 +415,11 @@ func (w *Writer) Close(end change.Position) (Summary, error) {
 	if w.index.txns == 0 {
 		return Summary{}, fmt.Errorf("close of a segment without transactions, before %s", w.next)
 	}
-	if err := w.flush(); err != nil {
+	err := w.flush()
+	if err == nil {
+		err = w.drain()
+	}
+	if err != nil {
 		return Summary{}, err
 	}
 	raw := w.index.encode(end, w.frames)
@@ -466,11 +427,11 @@ func (w *Writer) Close(end change.Position) (Summary, error) {
 		return Summary{}, fmt.Errorf("segment index of %d bytes before %s: the limit is %d", len(raw), w.next, maxIndex)
 	}
 	f := footer{index: w.off}
-	n, err := w.emit(frameHeader{raw: uint32(len(raw)), flags: flagIndex}, raw)
-	if err != nil {
+	packed := w.pipe.pack(flagIndex, raw)
+	if err := w.write(packed); err != nil {
 		return Summary{}, err
 	}
-	f.length, f.size = int64(n), w.off+footerSize
+	f.length, f.size = int64(len(packed)), w.off+footerSize
 	// The hash covers the footer up to the hash itself: sizes included.
 	w.hash.Write(f.encode()[:24])
 	w.hash.Sum(f.hash[:0])
@@ -479,5 +440,5 @@ func (w *Writer) Close(end change.Position) (Summary, error) {
 		return Summary{}, err
 	}
 	w.err = errClosed
-	return Summary{First: w.next - change.Seq(w.index.txns), Last: w.next - 1, End: end, Latest: w.index.latest, Size: f.size, Packed: n + footerSize, Hash: f.hash}, nil
+	return Summary{First: w.next - change.Seq(w.index.txns), Last: w.next - 1, End: end, Latest: w.index.latest, Size: f.size, Packed: len(packed) + footerSize, Hash: f.hash}, nil
 }
