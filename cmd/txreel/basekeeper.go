@@ -39,6 +39,7 @@ type baseKeeper struct {
 	mu       sync.Mutex
 	base     change.Seq        // the last base holds transactions up to here
 	versions map[string]uint64 // its table definitions; nil while there is no base
+	tracked  bool              // versions say something: see tracked
 	changed  string            // a table seen with another definition behind base
 }
 
@@ -51,7 +52,7 @@ func newBaseKeeper(a *archive.Archive, epoch uint64, source database, log zerolo
 func (k *baseKeeper) shipped(s *archive.Sealed) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.versions == nil || k.changed != "" {
+	if k.versions == nil || !k.tracked || k.changed != "" {
 		return
 	}
 	x, err := s.Index()
@@ -61,6 +62,18 @@ func (k *baseKeeper) shipped(s *archive.Sealed) {
 	if k.changed != "" {
 		k.poke()
 	}
+}
+
+// tracked reports whether the source tells a table's definitions apart. One whose log holds
+// the statements that change them does not: a restore runs them, and no base becomes stale. A base
+// without tables says nothing of its source.
+func tracked(versions map[string]uint64) bool {
+	for _, version := range versions {
+		if version != 0 {
+			return true
+		}
+	}
+	return len(versions) == 0
 }
 
 // compare looks for a table whose definition is not the base's, in transactions
@@ -162,13 +175,17 @@ func (k *baseKeeper) due(ctx context.Context) (string, error) {
 // adopt makes b the base to compare with, and looks through what was recorded
 // since.
 func (k *baseKeeper) adopt(ctx context.Context, b *archive.Base) error {
+	versions := b.Versions()
 	k.mu.Lock()
-	k.base, k.versions, k.changed = b.Seq, b.Versions(), ""
+	k.base, k.versions, k.tracked, k.changed = b.Seq, versions, tracked(versions), ""
 	k.mu.Unlock()
 	started, err1 := time.Parse(time.RFC3339, b.Started)
 	ended, err2 := time.Parse(time.RFC3339, b.Finished)
 	if err1 == nil && err2 == nil { // from the archive, so that a restart knows it too
 		k.restAfter(started, ended)
+	}
+	if !k.tracked { // which nobody but this goroutine sets
+		return nil
 	}
 	for x, err := range k.archive.Segments(ctx, k.epoch, b.Seq+1) {
 		if err != nil {

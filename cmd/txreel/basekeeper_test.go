@@ -46,6 +46,37 @@ func TestKeeperCompares(t *testing.T) {
 	}
 }
 
+// TestKeeperSparesIndexes has a base of a source that does not tell definitions apart: no
+// segment can change that, and none is decoded. Without it, each is.
+func TestKeeperSparesIndexes(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		versions map[string]uint64
+		want     bool
+	}{
+		{"no tables", map[string]uint64{}, true},
+		{"not told apart", map[string]uint64{"s.a": 0, "s.b": 0}, false},
+		{"told apart", map[string]uint64{"s.a": 0, "s.b": 7}, true},
+	} {
+		if got := tracked(c.versions); got != c.want {
+			t.Errorf("%s: tracked %t", c.name, got)
+		}
+	}
+	store, err := dir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := archive.Init(t.Context(), store, archive.Identity{Engine: "mysql", System: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newBaseKeeper(a, 1, nil, zerolog.Nop())
+	if err := k.adopt(t.Context(), &archive.Base{Epoch: 1, Tables: []archive.BaseTable{{Schema: "s", Name: "a"}}}); err != nil {
+		t.Error(err)
+	}
+	k.shipped(nil) // which it does not open
+}
+
 // TestKeeperRests gives a source that was just read for an hour the rest it is due,
 // also when another process did the reading.
 func TestKeeperRests(t *testing.T) {
