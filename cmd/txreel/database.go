@@ -48,6 +48,8 @@ type stream interface {
 	Start() *change.Message
 	// Retention returns what is known of the source's log; nil before the first look.
 	Retention() *sources.Retention
+	// Warning says what could not be made sure of when the stream was opened, "" if there is nothing.
+	Warning() string
 	Close()
 }
 

@@ -36,6 +36,8 @@ type mysqlTargetFlags struct {
 type mysqlDatabase struct {
 	*databaseFlags
 	torn string // see mysql.SourceOptions
+	last *mysql.Last
+	tail archive.Tail // that last was read for: it is the same as long as the position is
 }
 
 // mysqlURL completes a URL with the password that the environment holds.
@@ -121,41 +123,18 @@ func (d *mysqlDatabase) fresh(ctx context.Context) error {
 }
 
 func (d *mysqlDatabase) open(ctx context.Context, a *archive.Archive, epoch archive.Epoch, tail archive.Tail, _ bool) (stream, error) {
-	last, err := lastXID(ctx, a, tail)
-	if err != nil {
-		return nil, err
+	if d.last == nil || d.tail.Epoch != tail.Epoch || d.tail.Position != tail.Position {
+		last, err := mysql.ReadLast(ctx, a, tail, d.SpillDir)
+		if err != nil {
+			return nil, err
+		}
+		d.last, d.tail = last, tail
 	}
-	s, err := d.stream(ctx, mysql.SourceOptions{Tail: tail.Position, Last: last, Latest: tail.Latest, Known: epoch.Source["system"], Torn: d.torn}, a.Identity.Archive)
+	s, err := d.stream(ctx, mysql.SourceOptions{Tail: tail.Position, Last: d.last, Latest: tail.Latest, Known: epoch.Source["system"], Torn: d.torn}, a.Identity.Archive)
 	if err != nil {
 		return nil, err
 	}
 	return &mysqlStream{Source: s, database: d}, nil
-}
-
-// lookBack is how many transactions, heartbeats of some days, the last one that the source
-// committed is looked for among.
-const lookBack = 1 << 13
-
-// lastXID returns the id of the last transaction on record that the source committed, or ""
-// when it lies too far back.
-func lastXID(ctx context.Context, a *archive.Archive, tail archive.Tail) (string, error) {
-	if tail.Seq == 0 {
-		return "", nil
-	}
-	for x, err := range a.Backward(ctx, tail.Epoch, tail.Seq) {
-		if err != nil {
-			return "", err
-		}
-		for i := len(x.Txns) - 1; i >= 0; i-- {
-			if t := &x.Txns[i]; t.Kind == change.TxnSource {
-				return t.XID, nil
-			}
-		}
-		if tail.Seq-x.First() > lookBack {
-			break
-		}
-	}
-	return "", nil
 }
 
 // stream opens a stream under the server id and uuid that name stands for: the server ends

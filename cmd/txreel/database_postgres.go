@@ -254,6 +254,9 @@ func slotRetention(slot string, h *postgres.Health) *sources.Retention {
 // postgresStream is a stream of a slot.
 type postgresStream struct{ *postgres.Source }
 
+// Warning implements stream: a slot belongs to one server's history.
+func (s *postgresStream) Warning() string { return "" }
+
 // Retention implements stream.
 func (s *postgresStream) Retention() *sources.Retention {
 	h := s.Health()

@@ -24,10 +24,21 @@ const (
 	binlogStart = 4 // behind a file's magic
 )
 
+// extent says how far a stream goes.
+type extent uint16
+
+const (
+	// onward is a stream that goes on with the log.
+	onward extent = 0
+	// toEnd is one that ends with the log, and begins behind a place of MariaDB also where the log has
+	// later transactions and not that one itself.
+	toEnd extent = flagNonBlock
+)
+
 // request asks the server for everything that is not in held, on a session of its own that
 // afterwards carries nothing but the answer. The server tells clients apart by
 // server id and uuid: it ends the connection of the same client that it may still have.
-func (c *Conn) request(ctx context.Context, held *gtid.Set, opts *SourceOptions) error {
+func (c *Conn) request(ctx context.Context, held *gtid.Set, opts *SourceOptions, far extent) error {
 	// The checksum of the events is that of the log in any case; what is said here is
 	// how the sender ends its own events before it has read the log's format.
 	settings := []string{
@@ -42,8 +53,12 @@ func (c *Conn) request(ctx context.Context, held *gtid.Set, opts *SourceOptions)
 			settings = append(settings, "@slave_uuid = "+uuid, "@replica_uuid = "+uuid)
 		}
 	} else {
+		strict := "@slave_gtid_strict_mode = 1"
+		if far == toEnd {
+			strict = "@slave_gtid_strict_mode = 0"
+		}
 		settings = append(settings, fmt.Sprintf("@mariadb_slave_capability = %d", capabilityGTID),
-			"@slave_connect_state = "+quoteLiteral(held.String()), "@slave_gtid_strict_mode = 1", "@slave_gtid_ignore_duplicates = 0")
+			"@slave_connect_state = "+quoteLiteral(held.String()), strict, "@slave_gtid_ignore_duplicates = 0")
 	}
 	for _, setting := range settings {
 		if err := c.Exec(ctx, "SET "+setting); err != nil {
@@ -56,9 +71,9 @@ func (c *Conn) request(ctx context.Context, held *gtid.Set, opts *SourceOptions)
 	_ = c.wire.conn.SetWriteDeadline(time.Now().Add(opts.silence)) // a socket that cannot take one fails below
 	var err error
 	if c.Flavor == gtid.MySQL {
-		err = c.wire.command(comBinlogDumpGTID, dumpGTID(held, opts.ServerID))
+		err = c.wire.command(comBinlogDumpGTID, dumpGTID(held, uint16(far), opts.ServerID))
 	} else {
-		err = c.wire.command(comBinlogDump, dump("", binlogStart, flagAnnotate, opts.ServerID))
+		err = c.wire.command(comBinlogDump, dump("", binlogStart, flagAnnotate|uint16(far), opts.ServerID))
 	}
 	if err == nil {
 		err = c.wire.conn.SetWriteDeadline(time.Time{})
@@ -81,9 +96,9 @@ func (c *Conn) register(ctx context.Context, serverID uint32) error {
 	return c.explainSQL("register with the source", c.simple(ctx, comRegisterSlave, b))
 }
 
-func dumpGTID(held *gtid.Set, serverID uint32) []byte {
+func dumpGTID(held *gtid.Set, flags uint16, serverID uint32) []byte {
 	set := held.EncodeMySQL()
-	b := binary.LittleEndian.AppendUint16(nil, flagHeartbeatV2|flagThroughGTID)
+	b := binary.LittleEndian.AppendUint16(nil, flagHeartbeatV2|flagThroughGTID|flags)
 	b = binary.LittleEndian.AppendUint32(b, serverID)
 	b = binary.LittleEndian.AppendUint32(b, 0) // length of the file's name: the server finds the file
 	b = binary.LittleEndian.AppendUint64(b, binlogStart)

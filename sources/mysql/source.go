@@ -21,10 +21,8 @@ type SourceOptions struct {
 	// Tail is where the archive's record ends, a set of GTIDs; the stream is what is not in it. Empty is allowed
 	// while the record is empty: then it begins with what is committed next.
 	Tail change.Position
-	// Last is the GTID of the last transaction on record, "" if it is not known. MySQL is asked to send it once more:
-	// it then reads its log from there on, and not from the newest file that says it comes behind the record, and so
-	// cannot pass over transactions without GTIDs in silence.
-	Last string
+	// Last is the last transaction on record, which the server must show again; nil if there is none.
+	Last *Last
 	// Latest is the latest commit time of the record: the earliest that a message without a time of its own can have.
 	Latest change.Time
 	// Known is the System of the server that the record began on, if that is known: it tells a server that lost its
@@ -83,6 +81,7 @@ type Source struct {
 	arrived  atomic.Bool // something behind the stream's opening words
 	health   atomic.Pointer[Health]
 	acked    atomic.Pointer[change.Position]
+	warning  string // see Warning
 	cancel   context.CancelFunc
 	joined   sync.WaitGroup
 	failOnce sync.Once
@@ -126,6 +125,9 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 		s.parser.time = s.start.CommitTime
 	}
 	s.start.Kind, s.start.Position = change.KindIdle, s.parser.position()
+	if err := s.prove(ctx, held, opts.Last); err != nil {
+		return nil, err
+	}
 	if s.dump, err = Connect(ctx, opts.URL); err != nil {
 		return nil, err
 	}
@@ -136,7 +138,7 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.dump.request(ctx, from, &s.opts); err != nil {
+	if err := s.dump.request(ctx, from, &s.opts, onward); err != nil {
 		return nil, err
 	}
 	if opts.wrap != nil {
@@ -278,19 +280,18 @@ func (s *Source) check(ctx context.Context) (*gtid.Set, error) {
 	return held, nil
 }
 
-// before returns held without its last transaction, if the server can still send that.
-func (c *Conn) before(ctx context.Context, held *gtid.Set, last string) (*gtid.Set, error) {
-	g, err := gtid.ParseGTID(last)
-	if err != nil || c.Flavor != gtid.MySQL || !held.Has(g) {
+// before returns held without its last transaction, if a MySQL can still send that: it then reads its log from there
+// on, and not from the newest file that says it comes behind the record, and so cannot pass over transactions
+// without GTIDs in silence.
+func (c *Conn) before(ctx context.Context, held *gtid.Set, last *Last) (*gtid.Set, error) {
+	if c.Flavor != gtid.MySQL || last == nil || last.print == nil || !held.Has(last.print.gtid) {
 		return held, nil // there is none that could be asked for
 	}
 	purged, err := c.readSet(ctx, "@@global.gtid_purged")
-	if err != nil || purged.Has(g) {
+	if err != nil || purged.Has(last.print.gtid) {
 		return held, err
 	}
-	one := gtid.New(gtid.MySQL)
-	one.Add(g)
-	return held.Minus(one), nil
+	return last.without(held), nil
 }
 
 // lagLimit is how long a transaction may be in the log, and so in the record, before the
