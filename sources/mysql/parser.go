@@ -101,7 +101,7 @@ func (p *parser) event(h *binlog.Header, raw []byte, full bool) (*change.Message
 	}
 	made := artificial(h)
 	if !made {
-		p.at.pass(h.LogPos, h.Size)
+		p.at.pass(h)
 	}
 	where, torn, err := p.grouper.Next(&e)
 	if torn && p.open {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+
+	"txreel/sources/mysql/binlog"
 )
 
 // place is where something stands in the binlog files of one server: a file, and a
@@ -23,13 +25,15 @@ func (p place) appendTo(b []byte) []byte {
 
 // pass moves the place behind an event. Positions are known modulo 2^32, and only grow
 // within a file; an event that says 0, as what MariaDB 11.4 copies from a cache
-// does, ends its size further on.
-func (p *place) pass(logPos, size uint32) {
-	if logPos == 0 {
-		p.pos += uint64(size)
-		return
+// does, ends its size further on. Only a format description never says 0 in a file: one that
+// does was sent ahead of a place further on, where MariaDB finds it by its index of GTIDs.
+func (p *place) pass(h *binlog.Header) {
+	switch {
+	case h.LogPos != 0:
+		p.reach(uint64(h.LogPos))
+	case h.Type != binlog.TypeFormatDescription:
+		p.pos += uint64(h.Size)
 	}
-	p.reach(uint64(logPos))
 }
 
 // reach moves the place to a position modulo 2^32, or to a whole one.

@@ -1,6 +1,10 @@
 package mysql
 
-import "testing"
+import (
+	"testing"
+
+	"txreel/sources/mysql/binlog"
+)
 
 func TestPlacesHave64Bits(t *testing.T) {
 	p := place{"b.000001", 4}
@@ -18,9 +22,13 @@ func TestPlacesHave64Bits(t *testing.T) {
 		{1, 0, 1<<33 + 1},
 		{1, 0, 1<<33 + 1}, // the same place again
 	} {
-		if p.pass(step.logPos, step.size); p.pos != step.want {
+		if p.pass(&binlog.Header{Type: binlog.TypeQuery, LogPos: step.logPos, Size: step.size}); p.pos != step.want {
 			t.Fatalf("at %d after an event that ends at %d, want %d", p.pos, step.logPos, step.want)
 		}
+	}
+	// Sent ahead of the place that was asked for.
+	if p.pass(&binlog.Header{Type: binlog.TypeFormatDescription, Size: 252, Timestamp: 1}); p.pos != 1<<33+1 {
+		t.Fatalf("a format description moved it to %d", p.pos)
 	}
 	if p.reach(1<<33 + 7); p.pos != 1<<33+7 {
 		t.Fatal(p)
