@@ -166,6 +166,9 @@ func TestOnlyCommandsEndTheProcess(t *testing.T) {
 					}
 				case *ast.SelectorExpr:
 					if pkg, ok := n.X.(*ast.Ident); ok && pkg.Obj == nil && forbidden(pkg.Name, n.Sel.Name) {
+						if dir == "internal/dbtest" && n.Sel.Name == "Getenv" {
+							return true // which servers the tests use
+						}
 						t.Errorf("%s: %s.%s belongs into cmd", fset.Position(n.Pos()), pkg.Name, n.Sel.Name)
 					}
 				}

@@ -277,3 +277,10 @@ func (m *MySQL) logPath() string { return filepath.Join(m.Dir, "log") }
 
 // DataDir is the server's data folder, where its binary logs are too.
 func (m *MySQL) DataDir() string { return m.data() }
+
+// Binlogs are the paths of the server's binary logs, oldest first. MariaDB from 11.4 on keeps an index of GTIDs beside
+// each, which is none.
+func (m *MySQL) Binlogs() []string {
+	files, _ := filepath.Glob(filepath.Join(m.data(), "binlog."+strings.Repeat("[0-9]", 6))) // fails only on a bad pattern
+	return files
+}

@@ -178,10 +178,7 @@ func TestLogins(t *testing.T) {
 			if err == nil {
 				t.Error("another name is taken for this one")
 			}
-			off := shared(t, flavor)
-			if flavor == "mysql" { // MariaDB 10.11 offers none by itself
-				off = dbtest.MyWith(t, dbtest.MySQLOptions{Flavor: flavor, TLS: dbtest.TLSOff})
-			}
+			off := dbtest.MyWith(t, dbtest.MySQLOptions{Flavor: flavor, TLS: dbtest.TLSOff})
 			if _, err := Connect(t.Context(), off.URL("")+"?ssl-mode=required"); err == nil || !strings.Contains(err.Error(), "offers no TLS") {
 				t.Errorf("no TLS: %v", err)
 			}

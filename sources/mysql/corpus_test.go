@@ -5,7 +5,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -52,13 +51,8 @@ type group struct {
 // logged reads the groups from the server's own files.
 func logged(t *testing.T, server *dbtest.MySQL) []group {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(server.DataDir(), "binlog.[0-9]*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.Sort(files)
 	var groups []group
-	for _, file := range files {
+	for _, file := range server.Binlogs() {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

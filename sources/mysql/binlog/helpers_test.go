@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -27,11 +26,10 @@ func runCorpus(t *testing.T, m *dbtest.MySQL) []string {
 			t.Fatal(err)
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(m.DataDir(), "binlog.0*"))
-	if err != nil || len(files) < 4 {
-		t.Fatalf("binlog files: %v, %v", files, err)
+	files := m.Binlogs()
+	if len(files) < 4 {
+		t.Fatalf("binlog files: %v", files)
 	}
-	slices.Sort(files)
 	return files[:len(files)-1]
 }
 

@@ -1,6 +1,6 @@
 -- What MariaDB alone has.
 CREATE DATABASE m; USE m;
-CREATE TABLE t (id int PRIMARY KEY AUTO_INCREMENT, v varchar(500), u uuid, i inet6, f inet4, c1 varchar(300) COMPRESSED, c2 text CHARACTER SET latin1 COMPRESSED, j json, z int unsigned, zz varchar(3) CHARACTER SET ucs2); INSERT INTO t (v, u, i, f, c1, c2, j, z, zz) VALUES (REPEAT('v', 400), UUID(), '::1', '10.0.0.1', REPEAT('c', 300), REPEAT('d', 3000), '{}', 1, 'z'), (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+CREATE TABLE t (id int PRIMARY KEY AUTO_INCREMENT, v varchar(500), u uuid, i inet6, f inet4, c1 varchar(300) COMPRESSED, c2 text COMPRESSED CHARACTER SET latin1, j json, z int unsigned, zz varchar(3) CHARACTER SET ucs2); INSERT INTO t (v, u, i, f, c1, c2, j, z, zz) VALUES (REPEAT('v', 400), UUID(), '::1', '10.0.0.1', REPEAT('c', 300), REPEAT('d', 3000), '{}', 1, 'z'), (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 UPDATE t SET v = 'x', c2 = CONCAT(c2, 'e'); SET GLOBAL log_bin_compress = ON; SET GLOBAL log_bin_compress_min_len = 10; INSERT INTO t (v, c1) SELECT REPEAT('z', 400), c1 FROM t; UPDATE t SET v = REPEAT('y', 500), c2 = 'short'; DELETE FROM t WHERE id > 3;
 INSERT INTO t (v) SELECT REPEAT('p', 300) FROM seq_1_to_900; CREATE TABLE zip (a int COMMENT 'long enough to be compressed in the binary log, it is, it is, it is, it is, it is, it is, it is'); TRUNCATE TABLE zip;
 SET SESSION binlog_format = 'STATEMENT'; INSERT INTO zip VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10); SET SESSION binlog_format = 'ROW'; SET GLOBAL log_bin_compress = OFF;

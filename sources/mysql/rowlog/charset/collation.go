@@ -4,7 +4,7 @@ package charset
 // both servers give it: "binary" for bytes, "" for a number that neither has.
 //
 // Source: information_schema.COLLATIONS of MySQL 9.7 and
-// COLLATION_CHARACTER_SET_APPLICABILITY of MariaDB 10.11, where a collation without
+// COLLATION_CHARACTER_SET_APPLICABILITY of MariaDB 10.11 and 11.8, where a collation without
 // padding has 1024 more than the one with it.
 func Of(collation uint64) string {
 	if collation > 1024 && collation < 2048 {
@@ -19,9 +19,9 @@ func Of(collation uint64) string {
 		return "ucs2"
 	case c >= 160 && c <= 183, c >= 736 && c <= 738:
 		return "utf32"
-	case c >= 192 && c <= 215, c >= 576 && c <= 578:
+	case c >= 192 && c <= 215, c >= 576 && c <= 579:
 		return "utf8mb3"
-	case c >= 224 && c <= 247, c >= 255 && c <= 323, c >= 608 && c <= 610:
+	case c >= 224 && c <= 247, c >= 255 && c <= 323, c >= 608 && c <= 611:
 		return "utf8mb4"
 	}
 	return low(collation)
