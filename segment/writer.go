@@ -139,9 +139,19 @@ func (w *Writer) write(p []byte) error {
 	return nil
 }
 
-// Size returns the bytes written so far; the frame being filled and those being
-// compressed do not count.
-func (w *Writer) Size() int64 { return w.off }
+// Size returns the bytes written so far, those being compressed included, which are
+// estimated by the frame before them. The frame being filled does not count.
+func (w *Writer) Size() int64 {
+	size, first := w.off, len(w.frames)-w.pipe.busy
+	for _, f := range w.frames[first:] {
+		if first > 0 {
+			size += int64(f.Raw) * int64(w.frames[first-1].Stored) / int64(w.frames[first-1].Raw)
+		} else {
+			size += int64(f.Raw)
+		}
+	}
+	return size
+}
 
 // Txns returns the number of transactions that are whole.
 func (w *Writer) Txns() int { return w.index.txns }
