@@ -20,6 +20,7 @@ import (
 type captureCmd struct {
 	archiveFlag
 	databaseFlags
+	spoolFlags
 	FlushAge  time.Duration `default:"1s" help:"Ship a segment when its oldest commit is this old."`
 	FlushSize byteSize      `default:"8MiB" help:"Ship a segment when it is this large, compressed."`
 	Heartbeat time.Duration `default:"1m" help:"Ship a segment at least this often, also when nothing happens."`
@@ -38,13 +39,13 @@ func (c *captureCmd) Run(a *app) error {
 		return err
 	}
 	defer monitor.stop()
-	store, release, err := c.open(a.ctx)
+	store, release, held, err := c.openSpooled(a.ctx, log, monitor)
 	if err != nil {
 		return err
 	}
 	defer release()
 
-	r := recording{captureCmd: c, database: c.database(), store: store, log: log, status: status, monitor: monitor}
+	r := recording{captureCmd: c, database: c.database(), store: store, log: log, status: status, monitor: monitor, worked: held}
 	// The one recovery path: whatever happened, everything is opened anew the way
 	// a first start does it.
 	wait := backoff.NewExponentialBackOff()

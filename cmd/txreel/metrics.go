@@ -28,6 +28,7 @@ type monitor struct {
 	source   atomic.Pointer[stream]
 	started  time.Time
 	failures prometheus.Counter
+	metrics  *prometheus.Registry // nil when nothing is served
 	server   *http.Server
 	done     chan struct{}
 }
@@ -47,7 +48,8 @@ func startMetrics(addr string, status *capture.Status) (*monitor, error) {
 		return nil, fmt.Errorf("serve metrics: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry(), promhttp.HandlerOpts{}))
+	m.metrics = m.registry()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", m.healthz)
 	m.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() { // joined by stop

@@ -19,6 +19,15 @@ const (
 	markerName = "archive" // says whose the folder is
 )
 
+// Holds reports whether a folder holds what has not arrived yet. It opens nothing.
+func Holds(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		_, ok := parseName(e.Name())
+		return ok
+	})
+}
+
 // recover takes possession of the folder and reads what is in it.
 func (s *Store) recover(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
