@@ -20,7 +20,7 @@ import (
 func main() {
 	b := &bench{}
 	engine := flag.String("engine", "all", "what to measure: all, postgres, mysql or mariadb")
-	steps := flag.String("steps", "base,catchup,replay", "MySQL and MariaDB: which measurements to take")
+	steps := flag.String("steps", "base,catchup,replay", "MySQL and MariaDB: which measurements to take; dump is base without loading it")
 	flag.StringVar(&b.program, "txreel", "bin/txreel", "the program to measure")
 	flag.IntVar(&b.runs, "runs", 3, "times each measurement is repeated")
 	flag.Float64Var(&b.calm, "calm", 4, "the load of the machine above which a measurement waits")

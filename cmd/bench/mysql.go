@@ -23,11 +23,11 @@ type mysqlBench struct {
 }
 
 func (b *mysqlBench) run(ctx context.Context, steps []string) error {
-	known := map[string]func(context.Context) error{"base": b.base, "catchup": b.catchUp, "replay": b.replay}
+	known := map[string]func(context.Context) error{"base": b.base, "dump": b.dumps, "catchup": b.catchUp, "replay": b.replay}
 	for _, name := range steps {
 		step, ok := known[name]
 		if !ok {
-			return fmt.Errorf("-steps names %q, which is none of base, catchup, replay", name)
+			return fmt.Errorf("-steps names %q, which is none of base, dump, catchup, replay", name)
 		}
 		source, err := b.server(ctx)
 		if err != nil {

@@ -19,12 +19,18 @@ type baseTimes struct {
 	dump, base       []effort        // the vendor's dump; a base
 	passed           []time.Duration // until the record had passed the base
 	client, load     []effort
+	pipe             []effort // the vendor's dump program into its client
 	dumping, loading loads
 }
 
 // base takes a base of sysbench's tables and loads it, in turns with the vendor's dump
 // program and client.
-func (b *mysqlBench) base(ctx context.Context) error {
+func (b *mysqlBench) base(ctx context.Context) error { return b.bases(ctx, b.loadOnce) }
+
+// dumps takes bases in turns with the vendor's dump program, and loads none.
+func (b *mysqlBench) dumps(ctx context.Context) error { return b.bases(ctx, nil) }
+
+func (b *mysqlBench) bases(ctx context.Context, load func(ctx context.Context, i int, dir, script string, t *baseTimes) error) error {
 	if _, err := dbtest.Sysbench(ctx, b.source, db, "oltp_read_write", "--tables=4", fmt.Sprintf("--table-size=%d", b.tableRows), "prepare"); err != nil {
 		return err
 	}
@@ -40,7 +46,9 @@ func (b *mysqlBench) base(ctx context.Context) error {
 	t := &baseTimes{}
 	err = hasBase(ctx, dir)
 	for i := 0; i < b.runs && err == nil; i++ {
-		err = b.baseOnce(ctx, i, dir, script, t)
+		if err = b.baseOnce(ctx, i, dir, script, t); err == nil && load != nil {
+			err = load(ctx, i, dir, script, t)
+		}
 	}
 	if err := errors.Join(err, capture.stop()); err != nil {
 		return err
@@ -48,9 +56,14 @@ func (b *mysqlBench) base(ctx context.Context) error {
 	rows := fmt.Sprintf("of sysbench's 4 tables of %d rows", b.tableRows)
 	dumper, client := filepath.Base(b.source.DumpTool()), filepath.Base(b.source.Program("mysql"))
 	b.row(fmt.Sprintf("%s: base %s", b.flavor, rows), fmt.Sprintf("%s (%s with the wait for the record)", seconds(median(took(t.base))), seconds(median(t.passed))),
-		dumper+" --single-transaction "+seconds(median(took(t.dump))), times(median(took(t.dump)), median(took(t.base)))+" its rate", t.dumping)
-	b.row(fmt.Sprintf("%s: load of that base", b.flavor), seconds(median(took(t.load))),
-		client+" < file "+seconds(median(took(t.client))), times(median(took(t.client)), median(took(t.load)))+" its rate", t.loading)
+		dumper+" --single-transaction > file "+seconds(median(took(t.dump))), times(median(took(t.dump)), median(took(t.base)))+" its rate", t.dumping)
+	if load != nil {
+		b.row(fmt.Sprintf("%s: load of that base", b.flavor), seconds(median(took(t.load))),
+			client+" < file "+seconds(median(took(t.client))), times(median(took(t.client)), median(took(t.load)))+" its rate", t.loading)
+		ours, loaded, pipe := median(took(t.base)), median(took(t.load)), median(took(t.pipe))
+		b.row(fmt.Sprintf("%s: both, one after the other", b.flavor), seconds(ours+loaded), dumper+" \\| "+client+" "+seconds(pipe),
+			fmt.Sprintf("%s its rate; the base alone %s, the load %s", times(pipe, ours+loaded), times(pipe, ours), times(pipe, loaded)), append(t.dumping, t.loading...))
+	}
 	return errors.Join(os.RemoveAll(dir), os.RemoveAll(script))
 }
 
@@ -69,6 +82,12 @@ func (b *mysqlBench) baseOnce(ctx context.Context, i int, dir, script string, t 
 	fmt.Printf("%s base %d: %s %s, txreel %s, %s with the wait for the record, load %.1f\n", b.flavor, i+1, filepath.Base(b.source.DumpTool()),
 		dump, base, seconds(passed), t.dumping[i])
 	t.dump, t.base, t.passed = append(t.dump, dump), append(t.base, base), append(t.passed, passed)
+	return nil
+}
+
+// loadOnce loads the base that was taken last, the script, and what the dump program says
+// just then, each into a fresh server.
+func (b *mysqlBench) loadOnce(ctx context.Context, i int, dir, script string, t *baseTimes) error {
 	name := filepath.Base(b.source.Program("mysql"))
 	client, err := b.replayOnce(ctx, &t.loading, name, func(target *dbtest.MySQL) (effort, error) { return b.load(ctx, script, target) })
 	if err != nil {
@@ -84,8 +103,13 @@ func (b *mysqlBench) baseOnce(ctx context.Context, i int, dir, script string, t 
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s load %d: %s %s, txreel %s, load %.1f and %.1f\n", b.flavor, i+1, name, client, load, t.loading[2*i], t.loading[2*i+1])
-	t.client, t.load = append(t.client, client), append(t.load, load)
+	both := filepath.Base(b.source.DumpTool()) + " | " + name
+	pipe, err := b.replayOnce(ctx, &t.loading, both, func(target *dbtest.MySQL) (effort, error) { return b.dumpInto(ctx, target) })
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s load %d: %s %s, txreel %s, %s %s, load %s\n", b.flavor, i+1, name, client, load, both, pipe, t.loading[3*i:])
+	t.client, t.load, t.pipe = append(t.client, client), append(t.load, load), append(t.pipe, pipe)
 	return nil
 }
 
@@ -96,15 +120,22 @@ func (b *mysqlBench) dump(ctx context.Context, script string) (e effort, err err
 		return e, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	cmd := exec.CommandContext(ctx, b.source.DumpTool(), append(b.source.ToolArgs(), "--single-transaction", "--databases", db)...)
-	if b.flavor == "mysql" {
-		cmd.Args = append(cmd.Args, "--set-gtid-purged=OFF") // a target with users has GTIDs of its own
-	}
-	cmd.Env, cmd.Stdout, cmd.Stderr = b.source.ToolEnv(), out, os.Stderr
+	cmd := b.dumper(ctx)
+	cmd.Stdout = out
 	before := usedBy(b.source.PID())
 	began := time.Now()
 	err = cmd.Run()
 	return effort{time.Since(began), used(cmd), usedBy(b.source.PID()) - before}, err
+}
+
+// dumper is the vendor's dump program, told to read all rows from one snapshot.
+func (b *mysqlBench) dumper(ctx context.Context) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, b.source.DumpTool(), append(b.source.ToolArgs(), "--single-transaction", "--databases", db)...)
+	if b.flavor == "mysql" {
+		cmd.Args = append(cmd.Args, "--set-gtid-purged=OFF") // a target with users has GTIDs of its own
+	}
+	cmd.Env, cmd.Stderr = b.source.ToolEnv(), os.Stderr
+	return cmd
 }
 
 // takeBase times a base: until all of it is in the archive, and until the record has passed
@@ -143,9 +174,35 @@ func (b *mysqlBench) load(ctx context.Context, script string, target *dbtest.MyS
 		return effort{}, err
 	}
 	defer func() { _ = in.Close() }() // it was only read
-	cmd := exec.CommandContext(ctx, target.Program("mysql"), append(target.ToolArgs(), "--init-command=SET SESSION sql_log_bin = 0")...)
-	cmd.Env, cmd.Stdin, cmd.Stderr = target.ToolEnv(), in, os.Stderr
+	cmd := b.client(ctx, target)
+	cmd.Stdin = in
 	began := time.Now()
 	err = cmd.Run()
 	return effort{took: time.Since(began), program: used(cmd)}, err
+}
+
+// client is the vendor's client of a target.
+func (b *mysqlBench) client(ctx context.Context, target *dbtest.MySQL) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, target.Program("mysql"), append(target.ToolArgs(), "--init-command=SET SESSION sql_log_bin = 0")...)
+	cmd.Env, cmd.Stderr = target.ToolEnv(), os.Stderr
+	return cmd
+}
+
+// dumpInto times the vendor's dump program, whose script its client runs at the same time. What the
+// source spends on it is not counted.
+func (b *mysqlBench) dumpInto(ctx context.Context, target *dbtest.MySQL) (effort, error) {
+	dumper, client := b.dumper(ctx), b.client(ctx, target)
+	var err error
+	if client.Stdin, err = dumper.StdoutPipe(); err != nil {
+		return effort{}, err
+	}
+	began := time.Now()
+	if err := dumper.Start(); err != nil {
+		return effort{}, err
+	}
+	if err = client.Run(); err != nil {
+		_ = dumper.Process.Kill() // nobody reads what it says any more
+	}
+	err = errors.Join(err, dumper.Wait())
+	return effort{took: time.Since(began), program: used(dumper) + used(client)}, err
 }
