@@ -112,3 +112,130 @@ func TestRegrown(t *testing.T) {
 		goesOn(t, server, SourceOptions{Tail: executed(t, server), Last: &Last{Unknown: "nobody knows"}}, "nobody knows")
 	})
 }
+
+// A stranger has nothing to do with the record, also when it has come as far under names that look the same: that is
+// no gap of the record.
+func TestStranger(t *testing.T) {
+	onRough(t, func(t *testing.T, server *dbtest.MySQL) {
+		opts, _ := recorded(t, server, "CREATE DATABASE d")
+		other := shared(t, server.Flavor)
+		other.MustExec(t, "", "CREATE DATABASE IF NOT EXISTS other")
+		other.MustExec(t, "", "DROP DATABASE other")
+		opts.URL = other.URL("")
+		demand(t, refused(t, opts), nil, "another server")
+	})
+}
+
+// An impostor has the ids of the server on record, and has come further under them. Only MariaDB has no other
+// names for servers than those that people give.
+func TestImpostor(t *testing.T) {
+	server := rough(t, "mariadb")
+	opts, _ := recorded(t, server, "CREATE DATABASE d", "SET gtid_domain_id = 4; CREATE TABLE d.t (n int)")
+	other := dbtest.My(t, "mariadb", "server_id="+server.MustQuery(t, "", "SELECT @@global.server_id")[0][0])
+	for range 4 {
+		other.MustExec(t, "", "CREATE DATABASE d; SET gtid_domain_id = 4; DROP DATABASE d")
+	}
+	goesOn(t, server, opts, "")
+	opts.URL = other.URL("")
+	demand(t, refused(t, opts), capture.ErrDiverged, "another transaction under the GTID")
+}
+
+// What replicas write anew is recognised there, and what they show is recognised where it came from: whatever kind of
+// transaction it is, and however long it took.
+func TestReplicasAreRecognised(t *testing.T) {
+	onRough(t, func(t *testing.T, primary *dbtest.MySQL) {
+		replica := dbtest.MyReplica(t, primary)
+		servers := []*dbtest.MySQL{primary, replica}
+		tails := []change.Position{executed(t, primary), executed(t, replica)}
+		with, _ := corpus(t, primary)
+		runClient(t, primary, with+`
+			CREATE DATABASE slow; USE slow; CREATE TABLE t (n int primary key); CREATE TABLE m (n int) ENGINE=MyISAM;
+			BEGIN; INSERT INTO t VALUES (1); DO SLEEP(1.1); INSERT INTO t VALUES (2); DO SLEEP(1.1); COMMIT;
+			XA START 'a'; INSERT INTO t VALUES (3); XA END 'a'; XA PREPARE 'a'; DO SLEEP(1.1); XA COMMIT 'a';
+			SET timestamp = 1000000000; INSERT INTO t VALUES (4); SET timestamp = DEFAULT;
+			INSERT INTO t SELECT 5 + SLEEP(1.1);`)
+		if err := replica.CatchUp(t.Context(), primary); err != nil {
+			t.Fatal(err)
+		}
+		type known struct {
+			*Last
+			held *gtid.Set
+			xid  string
+		}
+		var lasts [2][]known
+		has := [2]map[string]*Last{{}, {}}
+		for i, server := range servers {
+			src := open(t, SourceOptions{URL: server.URL(""), Tail: tails[i]})
+			held := tails[i]
+			for _, x := range until(t, src, executed(t, server)) {
+				set, err := gtid.Parse(src.control.Flavor, string(x.held))
+				if err != nil {
+					t.Fatal(err)
+				}
+				l := lastOf(t, &x, held)
+				lasts[i] = append(lasts[i], known{l, set, x.xid})
+				has[i][x.xid] = l
+				held = x.held
+			}
+			src.Close()
+		}
+		both, rewritten := 0, 0
+		for xid, l := range has[0] {
+			there := has[1][xid]
+			if there == nil {
+				continue // statements on temporary tables: no replica of MariaDB logs them
+			}
+			if both++; l.print.sum != there.print.sum {
+				rewritten++
+			}
+			if !l.print.same(there.print) || !there.print.same(l.print) {
+				t.Errorf("%s is not recognised: %s, on the replica %s", xid, l.print, there.print)
+			}
+		}
+		if both < 100 || rewritten < both*9/10 {
+			t.Errorf("%d transactions on both servers, %d of them written anew", both, rewritten)
+		}
+		// Asked for by its GTID, also behind one that the replica did not log.
+		for i, server := range servers {
+			s := &Source{opts: ours(SourceOptions{URL: server.URL("")}), control: connect(t, server.URL(""))}
+			s.opts.defaults()
+			for n, l := range lasts[0] {
+				if has[i][l.xid] == nil || n%25 > 0 && (n == 0 || has[i][lasts[0][n-1].xid] != nil) {
+					continue
+				}
+				if err := s.prove(t.Context(), l.held, l.Last); err != nil || s.warning != "" {
+					t.Errorf("%s on server %d: %v, %q", l.xid, i, err, s.warning)
+				}
+			}
+		}
+	})
+}
+
+// TestFingerprints compares what differs between logs, and what may not.
+func TestFingerprints(t *testing.T) {
+	t.Parallel()
+	id := gtid.GTID{Flavor: gtid.MySQL, N: 7}
+	maria := gtid.GTID{Flavor: gtid.MariaDB, Server: 1, N: 7}
+	for _, c := range []struct {
+		name string
+		a, b fingerprint
+		same bool
+	}{
+		{"the same bytes", fingerprint{gtid: id, origin: 1, logger: 1, size: 9}, fingerprint{gtid: id, origin: 1, logger: 1, size: 9}, true},
+		{"other bytes of the same time", fingerprint{gtid: id, origin: 1, logger: 1, original: 5, immediate: 5, size: 9}, fingerprint{gtid: id, origin: 1, logger: 1, original: 5, immediate: 5, size: 8}, false},
+		{"committed again", fingerprint{gtid: id, origin: 1, logger: 1, original: 5, immediate: 5, size: 9}, fingerprint{gtid: id, origin: 1, logger: 1, original: 6, immediate: 6, size: 9, sum: [32]byte{1}}, false},
+		{"lost, and got back from the group", fingerprint{gtid: id, origin: 1, logger: 1, original: 5, immediate: 5, size: 9}, fingerprint{gtid: id, origin: 1, logger: 1, original: 5, immediate: 6, size: 8}, true},
+		{"on a replica", fingerprint{gtid: id, origin: 1, logger: 1, original: 5, immediate: 5, size: 9}, fingerprint{gtid: id, origin: 1, logger: 2, original: 5, immediate: 6, size: 8}, true},
+		{"from another origin", fingerprint{gtid: id, origin: 1, logger: 2, original: 5, immediate: 6, size: 9}, fingerprint{gtid: id, origin: 1, logger: 3, original: 4, immediate: 6, size: 8}, false},
+		{"MariaDB, within a second", fingerprint{gtid: maria, origin: 1, logger: 1, began: 5, size: 9}, fingerprint{gtid: maria, origin: 1, logger: 1, began: 5, size: 9, sum: [32]byte{1}}, false},
+		{"MariaDB, on a replica", fingerprint{gtid: maria, origin: 1, logger: 1, began: 5, size: 9}, fingerprint{gtid: maria, origin: 1, logger: 2, began: 5, size: 8}, true},
+		{"MariaDB, on two replicas", fingerprint{gtid: maria, origin: 1, logger: 3, began: 5, size: 9}, fingerprint{gtid: maria, origin: 1, logger: 2, began: 5, size: 8}, true},
+		{"MariaDB, begun again", fingerprint{gtid: maria, origin: 1, logger: 1, began: 5, size: 9}, fingerprint{gtid: maria, origin: 1, logger: 2, began: 6, size: 8}, false},
+		{"MariaDB, without a statement", fingerprint{gtid: maria, origin: 1, logger: 1, size: 9}, fingerprint{gtid: maria, origin: 1, logger: 2, began: 6, size: 8}, true},
+		{"of another GTID", fingerprint{gtid: id}, fingerprint{gtid: maria}, false},
+	} {
+		if c.a.same(&c.b) != c.same || c.b.same(&c.a) != c.same {
+			t.Errorf("%s: same is not %t", c.name, c.same)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,6 +82,7 @@ type Source struct {
 	arrived  atomic.Bool // something behind the stream's opening words
 	health   atomic.Pointer[Health]
 	acked    atomic.Pointer[change.Position]
+	id       Incarnation
 	warning  string // see Warning
 	cancel   context.CancelFunc
 	joined   sync.WaitGroup
@@ -126,7 +128,7 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	}
 	s.start.Kind, s.start.Position = change.KindIdle, s.parser.position()
 	if err := s.prove(ctx, held, opts.Last); err != nil {
-		return nil, err
+		return nil, s.related(ctx, held, err)
 	}
 	if s.dump, err = Connect(ctx, opts.URL); err != nil {
 		return nil, err
@@ -152,6 +154,7 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	s.joined.Go(func() { s.read(run) }) // both joined by Close
 	s.joined.Go(func() { s.watch(run) })
 	if err := s.first(ctx); err != nil {
+		err = s.related(ctx, held, err)
 		s.stop(err)
 		return nil, err
 	}
@@ -241,6 +244,7 @@ func (s *Source) check(ctx context.Context) (*gtid.Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.id = id
 	if s.opts.ServerID == 0 || s.opts.ServerID == id.ServerID {
 		return nil, fmt.Errorf("server id %d is not one that capture can have towards a server with server_id %d: give it another", s.opts.ServerID, id.ServerID)
 	}
@@ -264,7 +268,7 @@ func (s *Source) check(ctx context.Context) (*gtid.Set, error) {
 			return nil, err
 		}
 		if !executed.Contains(held) {
-			return nil, s.diverged(ctx, &id, held, executed)
+			return nil, s.diverged(ctx, held, executed)
 		}
 	}
 	if id.Flavor == gtid.MySQL {
@@ -339,29 +343,47 @@ func (c *Conn) semiSyncWaits(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// diverged explains a record that holds what the server does not have. A server that has nothing to do with the record
-// is none to record a gap for.
-func (s *Source) diverged(ctx context.Context, id *Incarnation, held, executed *gtid.Set) error {
-	if s.opts.Known != id.System {
-		related := executed.Overlaps(held)
-		if id.Flavor == gtid.MariaDB {
-			var err error
-			if related, err = s.control.knows(ctx, held); err != nil {
-				return err
-			}
-		}
-		if !related {
-			return fmt.Errorf("the source is another server: it has committed none of the transactions on record (it is %s with %q, the record ends at %q): check the source URL, or give a new archive to a new server",
-				id.System, executed, held)
-		}
-	}
-	return fmt.Errorf("%w: the record holds transactions that the source does not have: %s: it was reset, restored or lost them, or another server that lacks them took its place; run capture with --new-epoch to record from here on",
-		capture.ErrDiverged, executed.Missing(held))
+// diverged explains a record that holds what the server does not have.
+func (s *Source) diverged(ctx context.Context, held, executed *gtid.Set) error {
+	return s.related(ctx, held, fmt.Errorf("%w: the record holds transactions that the source does not have: %s: it was reset, restored or lost them, or another server that lacks them took its place; run capture with --new-epoch to record from here on",
+		capture.ErrDiverged, executed.Missing(held)))
 }
 
-// knows reports whether a server of MariaDB has logged anything of a server that the record has transactions of.
+// related returns err, unless it says that histories diverged and the server's never had anything to do with the
+// record's.
+func (s *Source) related(ctx context.Context, held *gtid.Set, err error) error {
+	if !errors.Is(err, capture.ErrDiverged) {
+		return err
+	}
+	return cmp.Or(s.stranger(ctx, held), err)
+}
+
+// stranger refuses a server that has nothing to do with the record, which is none to record a gap for.
+func (s *Source) stranger(ctx context.Context, held *gtid.Set) error {
+	if s.opts.Known == s.id.System {
+		return nil
+	}
+	executed, err := gtid.Parse(s.id.Flavor, string(s.id.Executed))
+	if err != nil {
+		return err
+	}
+	related := executed.Overlaps(held)
+	if s.id.Flavor == gtid.MariaDB {
+		if related, err = s.control.knows(ctx, held); err != nil {
+			return err
+		}
+	}
+	if related {
+		return nil
+	}
+	return fmt.Errorf("the source is another server: it has committed none of the transactions on record (it is %s with %q, the record ends at %q): check the source URL, or give a new archive to a new server",
+		s.id.System, executed, held)
+}
+
+// knows reports whether a server of MariaDB has logged, or as a replica applied, anything of a server that the record
+// has transactions of.
 func (c *Conn) knows(ctx context.Context, held *gtid.Set) (bool, error) {
-	row, err := c.QueryRow(ctx, "SELECT @@global.gtid_binlog_state")
+	row, err := c.QueryRow(ctx, "SELECT CONCAT_WS(',', @@global.gtid_binlog_state, @@global.gtid_slave_pos)")
 	if err != nil {
 		return false, wrapSQL("read @@global.gtid_binlog_state", err)
 	}
