@@ -132,6 +132,9 @@ func (t *Target) checkPrivileges(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the privileges of user %q on the target: %w", t.cfg.user, err)
 	}
+	if t.account, err = t.control.value(ctx, "SELECT CURRENT_USER()"); err != nil {
+		return fmt.Errorf("look at target: %w", err)
+	}
 	have := make(map[string]bool)
 	for _, r := range rows {
 		line := strings.ToUpper(r.text(0))
@@ -166,11 +169,7 @@ func (t *Target) checkPrivileges(ctx context.Context) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	who, err := t.control.value(ctx, "SELECT CURRENT_USER()")
-	if err != nil {
-		return fmt.Errorf("look at target: %w", err)
-	}
-	user, host, _ := cutLast(who, "@")
+	user, host, _ := cutLast(t.account, "@")
 	return fmt.Errorf("the target's user lacks privileges: GRANT %s ON *.* TO %s@%s", strings.Join(missing, ", "), literal(user), literal(host))
 }
 
@@ -205,13 +204,21 @@ func (t *Target) lock(ctx context.Context) error {
 
 // checkEmpty refuses a server that holds a user's data, or belongs to others.
 func (t *Target) checkEmpty(ctx context.Context) error {
-	s, err := t.replicaStatus(ctx)
+	all, err := t.replicaStatuses(ctx)
 	if err != nil {
 		return err
 	}
-	if s.configured {
-		return fmt.Errorf("%w: it replicates from %s:%s; end that with STOP %s and RESET %s ALL, or restore into a fresh server", restore.ErrNotEmpty,
-			s.host, s.port, t.version.word(), t.version.word())
+	for _, s := range all {
+		name, channel := "", ""
+		switch {
+		case s.channel == "":
+		case t.version.mariadb():
+			name = " " + literal(s.channel)
+		default:
+			channel = " FOR CHANNEL " + literal(s.channel)
+		}
+		return fmt.Errorf("%w: it replicates from %s:%s; end that with STOP %s%s%s and RESET %s%s ALL%s, or restore into a fresh server", restore.ErrNotEmpty,
+			s.host, s.port, t.version.word(), name, channel, t.version.word(), name, channel)
 	}
 	if t.forget, err = t.executedHere(ctx); err != nil {
 		return err

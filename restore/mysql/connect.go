@@ -94,7 +94,8 @@ func (c *config) explain(ctx context.Context, err error) error {
 	if errors.As(err, &refused) {
 		switch refused.Code {
 		case mysql.ER_ACCESS_DENIED_ERROR:
-			return fmt.Errorf("connect to %s: %w: check user and password, and from which hosts the user may come", where, serverError(refused))
+			return fmt.Errorf("connect to %s: %w: check user and password, and from which hosts the user may come; "+
+				"where a restore is to be continued, what it has replayed may have changed the account: use another", where, serverError(refused))
 		case mysql.ER_SPECIFIC_ACCESS_DENIED_ERROR:
 			return fmt.Errorf("connect to %s: %w: the user must be able to keep the restore out of the binary log; see `txreel restore --help`", where, serverError(refused))
 		case mysql.ER_CON_COUNT_ERROR, mysql.ER_SERVER_SHUTDOWN:

@@ -48,7 +48,7 @@ func (t *Target) readEvents(ctx context.Context) (*events, error) {
 
 func (e *events) close() {
 	if e.book != nil {
-		e.book.close()
+		e.target.returnSpare(e.book)
 	}
 }
 
@@ -106,7 +106,7 @@ func (e *events) statement(ctx context.Context, schema, text []byte) error {
 
 func (e *events) note(ctx context.Context, k eventName, state string) (err error) {
 	if e.book == nil {
-		if e.book, err = e.target.cfg.connect(ctx); err != nil {
+		if e.book, err = e.target.spare(ctx); err != nil {
 			return err
 		}
 	}
@@ -124,6 +124,11 @@ func (t *Target) settleEvents(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the target's events: %w", err)
 	}
+	c, err := t.spare(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
 	for _, r := range rows {
 		state := e.states[newEventName(r.text(0), r.text(1))]
 		if state == stateDropped {
@@ -133,7 +138,7 @@ func (t *Target) settleEvents(ctx context.Context) error {
 		if state == r.text(2) || state == stateReplica && r.text(2) == "REPLICA_SIDE_DISABLED" {
 			continue
 		}
-		if err := t.settleEvent(ctx, r, state); err != nil {
+		if err := t.settleEvent(ctx, c, r, state); err != nil {
 			t.warn("event %s of the source was %s; the target does not let it be so: %v", quote(r.text(0), r.text(1)), state, err)
 		}
 	}
@@ -141,13 +146,8 @@ func (t *Target) settleEvents(ctx context.Context) error {
 }
 
 // settleEvent alters one event. What the session has set becomes part of the event, so
-// it gets a session of its own.
-func (t *Target) settleEvent(ctx context.Context, r row, state string) error {
-	c, err := t.cfg.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer c.close()
+// that session is good for nothing else.
+func (t *Target) settleEvent(ctx context.Context, c *conn, r row, state string) error {
 	if err := c.exec(ctx, "SET SESSION time_zone = "+literal(r.text(4))+", character_set_client = "+literal(r.text(6))+
 		", collation_connection = "+literal(r.text(7))+", sql_mode = "+literal(r.text(5))); err != nil {
 		return err

@@ -11,7 +11,9 @@ import (
 )
 
 // Finish implements restore.Target.
-func (t *Target) Finish(ctx context.Context) error {
+func (t *Target) Finish(ctx context.Context) error { return t.explainAccount(t.finish(ctx)) }
+
+func (t *Target) finish(ctx context.Context) error {
 	if t.phase != phaseFinish {
 		if err := t.enter(ctx, phaseFinish); err != nil {
 			return err
@@ -26,6 +28,7 @@ func (t *Target) Finish(ctx context.Context) error {
 	if err := t.settleEvents(ctx); err != nil {
 		return err
 	}
+	t.checkAccount(ctx)
 	return t.putBack(ctx)
 }
 
@@ -53,6 +56,11 @@ func (t *Target) findPrepared(ctx context.Context) error {
 
 // Verify implements restore.Target.
 func (t *Target) Verify(ctx context.Context) (*restore.Verification, error) {
+	v, err := t.verify(ctx)
+	return v, t.explainAccount(err)
+}
+
+func (t *Target) verify(ctx context.Context) (*restore.Verification, error) {
 	executed, err := t.executed(ctx)
 	if err != nil {
 		return nil, err
@@ -60,10 +68,10 @@ func (t *Target) Verify(ctx context.Context) (*restore.Verification, error) {
 	if !executed.Equal(t.goal) {
 		return nil, fmt.Errorf("the target has executed %s, base and transactions make %s", clip(executed.String()), clip(t.goal.String()))
 	}
-	if s, err := t.replicaStatus(ctx); err != nil {
+	if all, err := t.replicaStatuses(ctx); err != nil {
 		return nil, err
-	} else if s.configured {
-		return nil, fmt.Errorf("somebody has made the target a replica of %s:%s while the restore ran", s.host, s.port)
+	} else if len(all) > 0 {
+		return nil, fmt.Errorf("somebody has made the target a replica of %s:%s while the restore ran", all[0].host, all[0].port)
 	}
 	tables, err := t.countRows(ctx)
 	if err != nil {
@@ -85,7 +93,7 @@ func (t *Target) countRows(ctx context.Context) ([]restore.TableRows, error) {
 	g, gctx := errgroup.WithContext(ctx)
 	for range min(len(rows), t.job.Workers) {
 		g.Go(func() error {
-			c, err := t.cfg.connect(gctx)
+			c, err := t.spare(gctx)
 			if err != nil {
 				return err
 			}

@@ -13,18 +13,19 @@ import (
 // replica's relay log. It is safe for concurrent use.
 type ledger struct {
 	mu      sync.Mutex
-	entries []entry // in the order sent
-	sent    int64   // bytes on this connection
-	done    int64   // of them, known to be executed
+	entries []entry              // in the order sent
+	last    map[uint32]gtid.GTID // MariaDB: of each domain, the last one sent
+	sent    int64                // bytes on this connection
+	done    int64                // of them, known to be executed
 	applied change.Seq
 	moved   chan struct{} // closed when done has moved
 }
 
 // entry is a transaction that was sent, and how much was sent up to it.
 type entry struct {
-	gtid gtid.GTID
-	seq  change.Seq
-	sent int64
+	gtids []gtid.GTID // its own, and on MariaDB the last ones of the other domains, which are executed beside each other
+	seq   change.Seq
+	sent  int64
 }
 
 const (
@@ -40,7 +41,8 @@ func newLedger(applied change.Seq) *ledger {
 	return &ledger{applied: applied, moved: make(chan struct{})}
 }
 
-// restart begins the account of a new connection.
+// restart begins the account of a new connection. What was sent before may wait in the replica's relay log, so
+// the domains' last transactions stay.
 func (l *ledger) restart() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,11 +54,23 @@ func (l *ledger) add(g gtid.GTID, seq change.Seq, n int64, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent += n
+	if g.Flavor == gtid.MariaDB {
+		if l.last == nil {
+			l.last = make(map[uint32]gtid.GTID)
+		}
+		l.last[g.Domain] = g
+	}
 	k := len(l.entries)
 	if k > 0 && !last && l.sent-l.entries[k-1].sent < ledgerStep {
 		return
 	}
-	l.entries = append(l.entries, entry{g, seq, l.sent})
+	all := []gtid.GTID{g}
+	for domain, other := range l.last {
+		if domain != g.Domain {
+			all = append(all, other)
+		}
+	}
+	l.entries = append(l.entries, entry{all, seq, l.sent})
 }
 
 // executed takes what the replica has executed.
@@ -64,7 +78,7 @@ func (l *ledger) executed(set *gtid.Set) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
-	for n < len(l.entries) && set.Has(l.entries[n].gtid) {
+	for n < len(l.entries) && hasAll(set, l.entries[n].gtids) {
 		n++
 	}
 	if n == 0 {
@@ -74,6 +88,15 @@ func (l *ledger) executed(set *gtid.Set) {
 	l.entries = l.entries[n:]
 	close(l.moved)
 	l.moved = make(chan struct{})
+}
+
+func hasAll(set *gtid.Set, gtids []gtid.GTID) bool {
+	for _, g := range gtids {
+		if !set.Has(g) {
+			return false
+		}
+	}
+	return true
 }
 
 // at returns the last transaction known to be executed.

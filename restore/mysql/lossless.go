@@ -56,6 +56,12 @@ func (t *Target) checkFilters(ctx context.Context) error {
 		}
 		return nil
 	}
+	if on, err := t.global(ctx, "performance_schema"); err != nil {
+		return err
+	} else if !sameSetting(on, "1") {
+		return errors.New("the target has performance_schema=OFF, and then does not say whether it has replication filters, which would leave out transactions: " +
+			"start it with performance_schema=ON")
+	}
 	// One that was cleared stays listed, without a rule.
 	rows, err := t.control.query(ctx, "SELECT filter_name, filter_rule, NULL FROM performance_schema.replication_applier_global_filters WHERE filter_rule <> '' "+
 		"UNION ALL SELECT filter_name, filter_rule, channel_name FROM performance_schema.replication_applier_filters WHERE filter_rule <> '' LIMIT 1")

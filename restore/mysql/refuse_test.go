@@ -34,6 +34,7 @@ func TestRefusals(t *testing.T) {
 			name   string
 			base   func(*mybase.Engine)
 			before string // on the target
+			after  string
 			user   string // of the target, instead of root
 			want   string
 		}{
@@ -44,6 +45,10 @@ func TestRefusals(t *testing.T) {
 			{name: "a database", before: "CREATE DATABASE precious", want: "it has the databases precious"},
 			{name: "a replica", before: map[string]string{"mysql": "CHANGE REPLICATION SOURCE TO SOURCE_HOST = 'h.example', SOURCE_PORT = 3307",
 				"mariadb": "CHANGE MASTER TO MASTER_HOST = 'h.example', MASTER_PORT = 3307"}[target.Flavor], want: "it replicates from h.example:3307"},
+			{name: "one of several replicas", before: map[string]string{"mysql": "CHANGE REPLICATION SOURCE TO SOURCE_HOST = 'h.example', SOURCE_PORT = 3308 FOR CHANNEL 'x'",
+				"mariadb": "CHANGE MASTER 'x' TO MASTER_HOST = 'h.example', MASTER_PORT = 3308"}[target.Flavor], after: map[string]string{
+				"mysql": "RESET REPLICA ALL", "mariadb": "RESET SLAVE 'x' ALL"}[target.Flavor], want: map[string]string{
+				"mysql": "RESET REPLICA ALL FOR CHANNEL 'x'", "mariadb": "RESET SLAVE 'x' ALL"}[target.Flavor]},
 			{name: "a history", before: map[string]string{"mysql": "SET GLOBAL gtid_purged = '" + ua + ":1-9'",
 				"mariadb": "SET GLOBAL gtid_slave_pos = '0-77777-9'"}[target.Flavor], want: "transactions of other servers"},
 			{name: "privileges", before: "CREATE USER weak IDENTIFIED BY 'x'; GRANT SELECT, RELOAD, SUPER ON *.* TO weak", user: "weak", want: "GRANT INSERT, UPDATE, DELETE,"},
@@ -52,7 +57,7 @@ func TestRefusals(t *testing.T) {
 				empty(t, target)
 				if c.before != "" {
 					target.MustExec(t, "", c.before)
-					defer target.MustExec(t, "", "SET GLOBAL read_only = OFF")
+					defer target.MustExec(t, "", "SET GLOBAL read_only = OFF; "+c.after)
 				}
 				p, err := r.plan(restore.Goal{})
 				r.check(err)
@@ -232,6 +237,24 @@ func TestLedger(t *testing.T) {
 	set.Add(g(50))
 	if l.executed(set); l.at() < 7+46 || l.at() > 7+50 {
 		t.Errorf("50 of 100 executed: %s", l.at())
+	}
+	// Domains are executed beside each other: what is behind in one is not passed over.
+	other := func(n uint64) gtid.GTID { return gtid.GTID{Flavor: gtid.MariaDB, Domain: 3, Server: 1, N: n} }
+	two := newLedger(0)
+	two.add(other(1), 1, 1, false)
+	two.add(other(2), 2, 1, false)
+	two.add(g(1), 3, ledgerStep, false)
+	two.restart() // the replica has the three, but has not executed them
+	two.add(g(2), 4, ledgerStep, true)
+	ahead := gtid.New(gtid.MariaDB)
+	ahead.Add(g(2))
+	ahead.Add(other(1))
+	if two.executed(ahead); two.at() != 0 {
+		t.Errorf("domain 3 is behind: %s", two.at())
+	}
+	ahead.Add(other(2))
+	if two.executed(ahead); two.at() != 4 {
+		t.Errorf("both domains executed: %s", two.at())
 	}
 	l.add(g(101), 108, window, true)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)

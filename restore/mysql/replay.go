@@ -25,7 +25,7 @@ func (t *Target) Replay(ctx context.Context, open func(after change.Seq) *archiv
 	}
 	if !executed.Equal(t.goal) {
 		if err := t.replicate(ctx, open); err != nil {
-			return err
+			return t.explainAccount(err)
 		}
 	}
 	t.applied = t.job.Plan.Seq

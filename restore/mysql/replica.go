@@ -45,7 +45,7 @@ func (t *Target) startReplica(ctx context.Context, host string, port int, cred *
 	if err := t.dropReplica(ctx); err != nil {
 		return err
 	}
-	name, statement := "SOURCE", "CHANGE REPLICATION SOURCE TO "
+	name, statement, filters := "SOURCE", "CHANGE REPLICATION SOURCE TO ", ""
 	if t.version.mariadb() || t.version.number < 80023 {
 		name, statement = "MASTER", "CHANGE MASTER TO "
 	}
@@ -61,14 +61,20 @@ func (t *Target) startReplica(ctx context.Context, host string, port int, cred *
 	options = append(options, "_SSL_CA = "+literal(ca), fmt.Sprintf("_SSL_VERIFY_SERVER_CERT = %d", verify))
 	if t.version.mariadb() {
 		options = append(options, "_USER = "+literal(cred.user), "_PASSWORD = "+literal(cred.password), "_USE_GTID = slave_pos")
+		filters = ", IGNORE_SERVER_IDS = (), DO_DOMAIN_IDS = (), IGNORE_DOMAIN_IDS = ()"
 	} else {
 		options = append(options, "_AUTO_POSITION = 1", "_RETRY_COUNT = 60")
 	}
 	for i := range options {
 		options[i] = name + options[i]
 	}
-	if err := t.control.exec(ctx, statement+strings.Join(options, ", ")); err != nil {
+	if err := t.control.exec(ctx, statement+strings.Join(options, ", ")+filters); err != nil {
 		return fmt.Errorf("make txreel the target's primary: %w", err)
+	}
+	if s, err := t.replicaStatus(ctx); err != nil {
+		return err
+	} else if s.filter != "" { // somebody has set it since it was looked for
+		return fmt.Errorf("the target has the replication filter %s, which would leave out or change transactions: remove it, and run the same restore again", clip(s.filter))
 	}
 	start := "START " + t.version.word()
 	if !t.version.mariadb() { // the password is kept nowhere
@@ -82,7 +88,7 @@ func (t *Target) startReplica(ctx context.Context, host string, port int, cred *
 
 // replicaStatus is what the target says of its replica threads.
 type replicaStatus struct {
-	configured    bool
+	channel       string // "" is the one that a restore uses
 	host, port    string
 	receiver      string // Yes, No, Connecting or Preparing
 	receiverErrno string
@@ -91,32 +97,56 @@ type replicaStatus struct {
 	applierState  string
 	applierErrno  string
 	applierError  string
+	filter        string // one that leaves out or changes what is received; "" for none
 }
 
-func (t *Target) replicaStatus(ctx context.Context) (replicaStatus, error) {
-	rows, names, err := t.control.named(ctx, "SHOW "+t.version.word()+" STATUS")
+// replicaStatuses returns those of all channels that are set up.
+func (t *Target) replicaStatuses(ctx context.Context) ([]replicaStatus, error) {
+	statement := "SHOW " + t.version.word() + " STATUS"
+	if t.version.mariadb() {
+		statement = "SHOW ALL SLAVES STATUS" // without ALL, that of one channel
+	}
+	rows, names, err := t.control.named(ctx, statement)
 	if err != nil {
-		return replicaStatus{}, fmt.Errorf("look at the target's replica threads: %w", err)
+		return nil, fmt.Errorf("look at the target's replica threads: %w", err)
 	}
-	if len(rows) == 0 {
-		return replicaStatus{}, nil
-	}
-	get := func(columns ...string) string {
-		for _, c := range columns {
-			if i, ok := names[c]; ok {
-				return rows[0].text(i)
+	var all []replicaStatus
+	for _, r := range rows {
+		get := func(columns ...string) string {
+			for _, c := range columns {
+				if i, ok := names[c]; ok {
+					return r.text(i)
+				}
+			}
+			return ""
+		}
+		s := replicaStatus{
+			channel: get("channel_name", "connection_name"), host: get("source_host", "master_host"), port: get("source_port", "master_port"),
+			receiver:      get("replica_io_running", "slave_io_running"),
+			receiverErrno: get("last_io_errno"), receiverError: get("last_io_error"),
+			applier:      get("replica_sql_running", "slave_sql_running") == "Yes",
+			applierState: get("replica_sql_running_state", "slave_sql_running_state"),
+			applierErrno: get("last_sql_errno"), applierError: get("last_sql_error"),
+		}
+		for name, i := range names {
+			if strings.HasPrefix(name, "replicate_") && r.text(i) != "" {
+				s.filter = name + "=" + r.text(i)
 			}
 		}
-		return ""
+		all = append(all, s)
 	}
-	return replicaStatus{
-		configured: true, host: get("source_host", "master_host"), port: get("source_port", "master_port"),
-		receiver:      get("replica_io_running", "slave_io_running"),
-		receiverErrno: get("last_io_errno"), receiverError: get("last_io_error"),
-		applier:      get("replica_sql_running", "slave_sql_running") == "Yes",
-		applierState: get("replica_sql_running_state", "slave_sql_running_state"),
-		applierErrno: get("last_sql_errno"), applierError: get("last_sql_error"),
-	}, nil
+	return all, nil
+}
+
+// replicaStatus returns that of the channel which a restore uses.
+func (t *Target) replicaStatus(ctx context.Context) (replicaStatus, error) {
+	all, err := t.replicaStatuses(ctx)
+	for _, s := range all {
+		if s.channel == "" {
+			return s, nil
+		}
+	}
+	return replicaStatus{}, err
 }
 
 // consequences are errors of a worker, or of who leads them, that another worker has

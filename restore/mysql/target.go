@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"txreel/change"
@@ -46,6 +47,11 @@ type Target struct {
 	warnings []string
 	period   time.Duration           // of heartbeats; heartbeatPeriod but in tests
 	link     func(net.Conn) net.Conn // around a replica's connection, in tests
+
+	account    string // the restore's own
+	accountWas string // what the server said of it before the replay
+	sparesMu   sync.Mutex
+	spares     []*conn
 }
 
 var _ restore.Target = (*Target)(nil)
@@ -75,7 +81,10 @@ func Open(ctx context.Context, url string, opts Options) (*Target, error) {
 }
 
 // Close ends the sessions. What a restore has committed stays.
-func (t *Target) Close() { t.control.close() }
+func (t *Target) Close() {
+	t.closeSpares()
+	t.control.close()
+}
 
 // Applied implements restore.Target.
 func (t *Target) Applied() change.Seq { return t.applied }
@@ -125,7 +134,7 @@ func (t *Target) Prepare(ctx context.Context) (change.Seq, error) {
 	if t.applied, err = t.survey(ctx, executed); err != nil {
 		return 0, err
 	}
-	return t.applied, nil
+	return t.applied, t.openSpares(ctx)
 }
 
 // setExecuted makes the target believe that it has executed what the base holds.
