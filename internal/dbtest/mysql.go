@@ -198,6 +198,7 @@ func (m *MySQL) defaults(durable bool) map[string]string {
 			"performance_schema":       "ON", // log_status is there
 			"innodb_numa_interleave":   "OFF",
 		})
+		maps.Copy(s, smallSchema())
 	} else {
 		s["log_slave_updates"] = "ON" // as MySQL has it: a replica can become the source
 	}
@@ -211,6 +212,18 @@ func (m *MySQL) defaults(durable bool) map[string]string {
 		})
 	}
 	return s
+}
+
+// smallSchema keeps performance_schema from making room, at each start of a server, for what nobody here reads: a good
+// part of what a start takes.
+func smallSchema() map[string]string {
+	small := map[string]string{"performance_schema_max_table_instances": "500", "performance_schema_max_table_handles": "500"}
+	for _, size := range []string{"digests_size", "max_digest_length", "error_size", "max_program_instances",
+		"events_statements_history_long_size", "events_stages_history_long_size",
+		"events_transactions_history_long_size", "events_waits_history_long_size"} {
+		small["performance_schema_"+size] = "0"
+	}
+	return small
 }
 
 // serverID is a random one, not 0 and below 2^31: two servers of one test differ.
