@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -24,8 +23,10 @@ const (
 	chunkMemory = 16 << 20
 	// historyEvery is how often the history list is looked at.
 	historyEvery = 10 * time.Second
-	// lineBuffer is how much text is gathered before it is compressed.
-	lineBuffer = 64 << 10
+	// lineBuffer is how much text is gathered before it is compressed. An object is a series
+	// of Zstandard frames of that size (RFC 8878 has their content follow on one another): larger
+	// ones are no smaller together, and leave the processor's cache.
+	lineBuffer = 512 << 10
 )
 
 // copyTables reads the rows of all tables, the largest pieces first.
@@ -179,7 +180,9 @@ type chunkWriter struct {
 	zstd    *zstd.Encoder
 	body    *spill.Buffer // being filled
 	other   *spill.Buffer // being stored, or free
+	gather  int           // lineBuffer, or what is enough for an object
 	line    []byte
+	packed  []byte // scratch for compression
 	raw     int64
 	rows    int64
 	prefix  string
@@ -189,8 +192,14 @@ type chunkWriter struct {
 }
 
 func newChunkWriter(b *baseRun) (*chunkWriter, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20))
-	return &chunkWriter{run: b, zstd: enc, body: spill.New(b.SpillDir, chunkMemory), other: spill.New(b.SpillDir, chunkMemory)}, err
+	// The fastest level passes text without matches over, whatever its letters: digits
+	// shrink to half by their frequency alone, so it is told to look at that. The manifest has a
+	// SHA-256 of the object, which needs no other checksum.
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20),
+		zstd.WithAllLitEntropyCompression(true), zstd.WithEncoderCRC(false))
+	gather := int(min(lineBuffer, b.ChunkBytes))
+	return &chunkWriter{run: b, zstd: enc, gather: gather, line: make([]byte, 0, gather+gather/8),
+		body: spill.New(b.SpillDir, chunkMemory), other: spill.New(b.SpillDir, chunkMemory)}, err
 }
 
 // close joins what is being stored.
@@ -207,14 +216,13 @@ func (w *chunkWriter) begin(ctx context.Context, prefix string, objects *[]archi
 
 func (w *chunkWriter) reset() {
 	w.body.Reset()
-	w.zstd.Reset(struct{ io.Writer }{w.body})
 	w.line, w.raw, w.rows = w.line[:0], 0, 0
 }
 
 // ended is called behind the line of each row.
 func (w *chunkWriter) ended() error {
 	w.rows++
-	if len(w.line) < lineBuffer {
+	if len(w.line) < w.gather {
 		return nil
 	}
 	if err := w.flush(); err != nil || w.raw < w.run.ChunkBytes {
@@ -227,10 +235,15 @@ func (w *chunkWriter) ended() error {
 	return nil
 }
 
+// flush compresses the lines gathered.
 func (w *chunkWriter) flush() error {
+	if len(w.line) == 0 {
+		return nil
+	}
 	w.raw += int64(len(w.line))
-	_, err := w.zstd.Write(w.line)
+	w.packed = w.zstd.EncodeAll(w.line, w.packed[:0])
 	w.line = w.line[:0]
+	_, err := w.body.Write(w.packed)
 	return err
 }
 
@@ -244,9 +257,6 @@ func (w *chunkWriter) finish() error {
 
 // store hands what was gathered to the store, once that has taken what came before.
 func (w *chunkWriter) store() error {
-	if err := w.zstd.Close(); err != nil {
-		return err
-	}
 	if err := w.wait(); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -137,7 +138,7 @@ func (r *lineReader) short(length int) error {
 		if i > 0 {
 			line = append(line, '\t')
 		}
-		line = mybase.AppendValue(line, value)
+		line = appendValue(line, value)
 	}
 	if len(b) != 0 {
 		return errAnswer
@@ -147,6 +148,15 @@ func (r *lineReader) short(length int) error {
 		return err
 	}
 	return r.ended()
+}
+
+// appendValue is mybase.AppendValue, faster with long values that it leaves as they are: the
+// processor finds a byte in many at once.
+func appendValue(line, value []byte) []byte {
+	if len(value) >= 16 && bytes.IndexByte(value, '\\') < 0 && bytes.IndexByte(value, '\t') < 0 && bytes.IndexByte(value, '\n') < 0 {
+		return append(line, value...)
+	}
+	return mybase.AppendValue(line, value)
 }
 
 // long reads a row piece by piece.
@@ -168,12 +178,12 @@ func (r *lineReader) long() error {
 			if err != nil {
 				return err
 			}
-			r.w.line = mybase.AppendValue(r.w.line, b)
+			r.w.line = appendValue(r.w.line, b)
 			n -= uint64(len(b))
 			if err := r.discard(len(b)); err != nil {
 				return err
 			}
-			if len(r.w.line) >= lineBuffer {
+			if len(r.w.line) >= r.w.gather {
 				if err := r.w.flush(); err != nil {
 					return sinkError{err}
 				}
