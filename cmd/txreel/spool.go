@@ -56,13 +56,14 @@ func (c *captureCmd) openSpooled(ctx context.Context, log zerolog.Logger, m *mon
 	st := s.Stats()
 	log.Info().Str("spool", c.Spool).Int("objects", st.Objects).Int64("bytes", st.Bytes).Msg("spool opened")
 	m.spooled(s, int64(c.SpoolLimit))
+	disconnect := release
 	return s, func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), spoolGrace)
 		defer cancel()
 		if err := s.Close(ctx); err != nil {
 			log.Warn().Err(err).Msg("spool not empty")
 		}
-		release()
+		disconnect()
 	}, held, nil
 }
 
