@@ -90,18 +90,22 @@ func (c *config) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("connect to %s: %w", where, ctx.Err())
 	}
-	var refused *mysql.MyError
-	if errors.As(err, &refused) {
+	var refused *ServerError // while the session was set up
+	var login *mysql.MyError
+	if errors.As(err, &login) {
+		refused = serverError(login)
+	}
+	if refused != nil || errors.As(err, &refused) {
 		switch refused.Code {
 		case mysql.ER_ACCESS_DENIED_ERROR:
 			return fmt.Errorf("connect to %s: %w: check user and password, and from which hosts the user may come; "+
-				"where a restore is to be continued, what it has replayed may have changed the account: use another", where, serverError(refused))
+				"where a restore is to be continued, what it has replayed may have changed the account: use another", where, refused)
 		case mysql.ER_SPECIFIC_ACCESS_DENIED_ERROR:
-			return fmt.Errorf("connect to %s: %w: the user must be able to keep the restore out of the binary log; see `txreel restore --help`", where, serverError(refused))
+			return fmt.Errorf("connect to %s: %w: the user must be able to keep the restore out of the binary log; see `txreel restore --help`", where, refused)
 		case mysql.ER_CON_COUNT_ERROR, mysql.ER_SERVER_SHUTDOWN:
-			return fmt.Errorf("connect to %s: %w: %w", where, restore.ErrUnreachable, serverError(refused))
+			return fmt.Errorf("connect to %s: %w: %w", where, restore.ErrUnreachable, refused)
 		}
-		return fmt.Errorf("connect to %s: %w", where, serverError(refused))
+		return fmt.Errorf("connect to %s: %w", where, refused)
 	}
 	return fmt.Errorf("connect to %s: %w: %w: check host and port, and that the server runs", where, restore.ErrUnreachable, plain(err))
 }
