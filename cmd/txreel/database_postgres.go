@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,7 +30,10 @@ type baseFlags struct {
 }
 
 // postgresDatabase is a PostgreSQL database.
-type postgresDatabase struct{ *databaseFlags }
+type postgresDatabase struct {
+	*databaseFlags
+	whole bool // the next stream is to be read in one piece: see postgres.ErrInDoubt
+}
 
 func (d *postgresDatabase) identify(ctx context.Context) (incarnation, error) {
 	id, err := postgres.Identify(ctx, d.Source)
@@ -95,7 +99,9 @@ func (d *postgresDatabase) open(ctx context.Context, _ *archive.Archive, epoch a
 			return nil, err
 		}
 	}
-	opts := postgres.SourceOptions{URL: d.Source, Slot: d.Slot, Publication: d.Publication, Tail: tail.Position, Latest: tail.Latest}
+	opts := postgres.SourceOptions{URL: d.Source, Slot: d.Slot, Publication: d.Publication, Tail: tail.Position, Latest: tail.Latest,
+		SpillDir: d.SpillDir, Whole: d.whole}
+	d.whole = false
 	if again {
 		// When the network broke the slot is still held by ourselves, until the server
 		// gives up our old connection.
@@ -105,7 +111,7 @@ func (d *postgresDatabase) open(ctx context.Context, _ *archive.Archive, epoch a
 	if err != nil {
 		return nil, err
 	}
-	return &postgresStream{s}, nil
+	return &postgresStream{Source: s, whole: &d.whole}, nil
 }
 
 // sameTimeline refuses to go on with a record on a server that was promoted, or
@@ -252,7 +258,19 @@ func slotRetention(slot string, h *postgres.Health) *sources.Retention {
 }
 
 // postgresStream is a stream of a slot.
-type postgresStream struct{ *postgres.Source }
+type postgresStream struct {
+	*postgres.Source
+	whole *bool // set when the next stream is to be read in one piece
+}
+
+// Next implements capture.Source.
+func (s *postgresStream) Next(ctx context.Context) (*change.Message, error) {
+	m, err := s.Source.Next(ctx)
+	if err != nil && errors.Is(err, postgres.ErrInDoubt) {
+		*s.whole = true
+	}
+	return m, err
+}
 
 // Warning implements stream: a slot belongs to one server's history.
 func (s *postgresStream) Warning() string { return "" }

@@ -31,9 +31,16 @@ type SourceOptions struct {
 	// Latest is the latest commit time of the record: the earliest that a message
 	// without a time of its own can have.
 	Latest change.Time
+	// SpillDir is where transactions that have not ended yet wait when they are too large for
+	// memory. Empty means the system's temporary folder.
+	SpillDir string
+	// Whole asks for every transaction in one piece once it has committed (protocol 1). The server then collects large
+	// ones on its own disk: ErrInDoubt is the only reason to ask for it.
+	Whole bool
 
 	// Zero means the constants below; tests have less time.
 	statusEvery, silence, stopGrace time.Duration
+	spoolPages                      int
 }
 
 func (o *SourceOptions) defaults() {
@@ -48,6 +55,9 @@ func (o *SourceOptions) defaults() {
 	}
 	if o.stopGrace == 0 {
 		o.stopGrace = stopGrace
+	}
+	if o.spoolPages == 0 {
+		o.spoolPages = spoolPages
 	}
 }
 
@@ -95,6 +105,8 @@ type Source struct {
 	parser   parser
 	cur      *batch
 	at       int
+	told     bool // something of cur was returned
+	replayed uint
 	timer    *time.Timer
 }
 
@@ -179,6 +191,7 @@ func (s *Source) check(ctx context.Context) error {
 		return err
 	}
 	s.position = s.start.Position()
+	s.parser.streams = streams{spool: spool{dir: s.opts.SpillDir, limit: s.opts.spoolPages}, empties: majorVersion(s.control.PgConn()) < 15}
 	s.parser.start, s.parser.time = s.start, s.opts.Latest
 	if s.opts.Tail == "" {
 		s.parser.time = s.clock // what Start says
@@ -195,12 +208,8 @@ func (s *Source) begin(ctx context.Context) error {
 		// the server raises a start below the slot's silently (facts of
 		// START_REPLICATION), which check has excluded.
 		err := pglogrepl.StartReplication(ctx, s.conn, s.opts.Slot, pglogrepl.LSN(s.start), pglogrepl.StartReplicationOptions{
-			Mode: pglogrepl.LogicalReplication,
-			PluginArgs: []string{
-				"proto_version '1'",
-				"publication_names " + quoteLiteral(quoteIdent(s.opts.Publication)),
-				"messages 'true'",
-			},
+			Mode:       pglogrepl.LogicalReplication,
+			PluginArgs: s.pluginArgs(),
 		})
 		var pgErr *pgconn.PgError
 		switch {
@@ -219,6 +228,19 @@ func (s *Source) begin(ctx context.Context) error {
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
+}
+
+// pluginArgs asks for protocol 2, in which a large transaction is sent while it runs: in protocol 1 the server collects
+// it on its own disk until it commits.
+func (s *Source) pluginArgs() []string {
+	args := []string{
+		"publication_names " + quoteLiteral(quoteIdent(s.opts.Publication)),
+		"messages 'true'",
+	}
+	if s.opts.Whole {
+		return append(args, "proto_version '1'")
+	}
+	return append(args, "proto_version '2'", "streaming 'on'")
 }
 
 // Ack implements capture.Source. The position reaches the server at once, or with
@@ -262,6 +284,7 @@ func (s *Source) Close() {
 	s.joined.Wait()
 	s.closeConns()
 	s.timer.Stop()
+	s.parser.streams.spool.close()
 }
 
 func (s *Source) closeConns() {

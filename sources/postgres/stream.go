@@ -25,8 +25,8 @@ func (s *Source) Position() change.Position { return s.position }
 
 func (s *Source) next(ctx context.Context) (*change.Message, error) {
 	for {
-		if m := s.parser.queued(); m != nil {
-			return m, nil
+		if m, err := s.parser.rest(); m != nil || err != nil {
+			return m, s.alive(ctx, err)
 		}
 		if s.cur != nil && s.at < len(s.cur.items) {
 			m, err := s.item()
@@ -35,12 +35,16 @@ func (s *Source) next(ctx context.Context) (*change.Message, error) {
 				return nil, err
 			}
 			if m != nil {
+				s.told = true
 				return m, nil
 			}
 			continue
 		}
 		if s.cur != nil {
 			s.recycle()
+			if !s.told {
+				return s.idle(), nil // pieces of transactions that have not ended may come for hours
+			}
 		}
 		if err := ctx.Err(); err != nil { // also while the stream never pauses
 			return nil, err
@@ -50,7 +54,7 @@ func (s *Source) next(ctx context.Context) (*change.Message, error) {
 			if !ok {
 				return nil, s.ended(ctx)
 			}
-			s.cur, s.at = b, 0
+			s.cur, s.at, s.told = b, 0, false
 			continue
 		default:
 		}
@@ -60,7 +64,7 @@ func (s *Source) next(ctx context.Context) (*change.Message, error) {
 			if !ok {
 				return nil, s.ended(ctx)
 			}
-			s.cur, s.at = b, 0
+			s.cur, s.at, s.told = b, 0, false
 		case <-s.timer.C:
 			return s.idle(), nil
 		case <-ctx.Done():
@@ -68,6 +72,22 @@ func (s *Source) next(ctx context.Context) (*change.Message, error) {
 		}
 	}
 }
+
+// alive fails the stream with err, and otherwise looks at ctx from time to time: a transaction that is replayed may be
+// of any size.
+func (s *Source) alive(ctx context.Context, err error) error {
+	if err != nil {
+		s.fail(err)
+		return err
+	}
+	if s.replayed++; s.replayed%lookEvery != 0 {
+		return nil
+	}
+	return ctx.Err()
+}
+
+// lookEvery is how many messages pass between two looks at ctx.
+const lookEvery = 1 << 12
 
 // item reads the next message of the current batch; nil means that there is
 // nothing to report of it.
@@ -121,6 +141,8 @@ type parser struct {
 	lastID    uint32
 	last      *relation
 	types     [][]byte // Type messages since the last Relation message
+	met       uint64   // descriptions and pieces of transactions met so far
+	streams   streams
 
 	open bool        // inside a transaction
 	skip bool        // the open transaction is in the archive already
@@ -134,13 +156,22 @@ type parser struct {
 	touched []change.Touch
 	ids     []uint32
 	queue   []change.Message // rest of a message that becomes a transaction of its own
-	strays  uint64           // messages that announce nothing in protocol 1
+	strays  uint64           // messages that announce nothing
 }
 
 // relation is a table as its last Relation message described it.
 type relation struct {
 	def   *change.Definition
 	table *change.Table
+	met   uint64 // parser.met when the server sent that last
+}
+
+// rest returns the next message that needs nothing more from the server; nil when there is none.
+func (p *parser) rest() (*change.Message, error) {
+	if p.streams.replaying {
+		return p.replayed()
+	}
+	return p.queued(), nil
 }
 
 func (p *parser) queued() *change.Message {
@@ -156,7 +187,7 @@ func (p *parser) queued() *change.Message {
 // names positions that lie before start: the record must not go back to them. Its
 // clock says nothing: it may still have much to decode.
 func (p *parser) keepalive(walEnd lsn.LSN) {
-	if !p.open && walEnd >= p.start {
+	if !p.open && p.streams.block == nil && walEnd >= p.start {
 		p.end = max(p.end, walEnd)
 	}
 }
@@ -189,6 +220,9 @@ func (p *parser) message(m []byte) (*change.Message, error) {
 		return nil, fmt.Errorf("empty message in the stream")
 	}
 	p.defs, p.touched = p.defs[:0], p.touched[:0]
+	if p.streams.block != nil {
+		return nil, p.piece(m)
+	}
 	kind := change.KindData
 	switch m[0] {
 	case pgoutput.TagInsert, pgoutput.TagUpdate, pgoutput.TagDelete:
@@ -206,11 +240,23 @@ func (p *parser) message(m []byte) (*change.Message, error) {
 		return p.begin(m)
 	case pgoutput.TagCommit:
 		return p.commit(m)
-	case pgoutput.TagType:
-		p.types = append(p.types, bytes.Clone(m))
-		return nil, nil
-	case pgoutput.TagRelation:
-		return nil, p.relation(m)
+	case pgoutput.TagType, pgoutput.TagRelation:
+		p.met++
+		return nil, p.describe(m, p.met)
+	case pgoutput.TagStreamStart:
+		if p.open {
+			return nil, fmt.Errorf("a piece of a transaction inside another")
+		}
+		return nil, p.streams.start(m)
+	case pgoutput.TagStreamCommit:
+		return p.streamCommit(m)
+	case pgoutput.TagStreamAbort:
+		// PostgreSQL 18 also sends one for a transaction of which it sent nothing else.
+		known, err := p.streams.abort(m)
+		if !known && err == nil {
+			p.strays++
+		}
+		return nil, err
 	case pgoutput.TagTruncate:
 		ids, err := pgoutput.TruncateIDs(m, p.ids[:0])
 		if err != nil {
@@ -234,13 +280,25 @@ func (p *parser) message(m []byte) (*change.Message, error) {
 		if len(p.touched) > 0 {
 			return nil, fmt.Errorf("message %q outside a transaction", m[0])
 		}
-		// PostgreSQL 18 sends a stray stream abort outside any stream; like anything
-		// else between transactions it announces nothing that was committed.
-		p.strays++
+		p.strays++ // between transactions nothing is announced that was committed
 		return nil, nil
 	}
 	p.msg = change.Message{Kind: kind, Raw: m, Defs: p.defs, Touched: p.touched}
 	return &p.msg, nil
+}
+
+// piece takes a message between Stream Start and Stream Stop.
+func (p *parser) piece(m []byte) error {
+	switch m[0] {
+	case pgoutput.TagStreamStop:
+		return p.streams.stop()
+	case pgoutput.TagStreamStart:
+		return p.streams.start(m)
+	case pgoutput.TagBegin, pgoutput.TagCommit, pgoutput.TagStreamCommit, pgoutput.TagStreamAbort:
+		return fmt.Errorf("message %q inside a piece of transaction %d", m[0], p.streams.block.xid)
+	}
+	p.met++
+	return p.streams.keep(m, p.met)
 }
 
 func rowOp(tag byte) change.Op {
@@ -257,7 +315,7 @@ func rowOp(tag byte) change.Op {
 func (p *parser) touch(id uint32, op change.Op) error {
 	r := p.last
 	if r == nil || id != p.lastID {
-		if r = p.relations[id]; r == nil {
+		if r = p.relations[id]; r == nil || !p.streams.knows(id) {
 			return fmt.Errorf("row of relation %d before any description of it", id)
 		}
 		p.last, p.lastID = r, id
@@ -267,17 +325,24 @@ func (p *parser) touch(id uint32, op change.Op) error {
 	return nil
 }
 
-// relation remembers a description; it reaches the record with the first row that
+// describe remembers a description; it reaches the record with the first row that
 // needs it. The server repeats descriptions: one that says the same again stays the
-// same Definition.
-func (p *parser) relation(m []byte) error {
+// same Definition. met is when the server sent it.
+func (p *parser) describe(m []byte, met uint64) error {
+	if m[0] == pgoutput.TagType {
+		p.types = append(p.types, bytes.Clone(m))
+		return nil
+	}
 	r, err := pgoutput.ParseRelation(m)
 	if err != nil {
 		return err
 	}
 	msgs := append(p.types, bytes.Clone(m))
 	p.types, p.last = nil, nil
-	if old := p.relations[r.ID]; old != nil && equalMessages(old.def.Messages, msgs) {
+	old := p.relations[r.ID]
+	p.streams.describes(r.ID, old)
+	if old != nil && equalMessages(old.def.Messages, msgs) {
+		old.met = max(old.met, met)
 		return nil
 	}
 	if p.relations == nil {
@@ -286,6 +351,7 @@ func (p *parser) relation(m []byte) error {
 	p.relations[r.ID] = &relation{
 		def:   &change.Definition{Messages: msgs},
 		table: &change.Table{Schema: r.Schema, Name: r.Name, Version: r.Version()},
+		met:   met,
 	}
 	return nil
 }

@@ -77,10 +77,13 @@ func tryParse(p *parser, list ...[]byte) (all []change.Message, err error) {
 		if err != nil {
 			return all, err
 		}
-		for ; m != nil; m = p.queued() {
+		for m != nil {
 			c := *m
 			c.Raw, c.Defs, c.Touched = slices.Clone(m.Raw), slices.Clone(m.Defs), slices.Clone(m.Touched)
 			all = append(all, c)
+			if m, err = p.rest(); err != nil {
+				return all, err
+			}
 		}
 	}
 	return all, nil
@@ -121,6 +124,7 @@ func TestParserOfTransactions(t *testing.T) {
 		{name: "a duplicate's description serves what follows", start: 0x20,
 			in:   [][]byte{msgBegin(0x10, 5), rel, msgRow('I', 7), msgCommit(0x10, 0x20), msgBegin(0x20, 6), msgRow('D', 7), msgCommit(0x20, 0x30)},
 			want: "BDC(6 0/30)"},
+		{name: "stray stream abort in a transaction", in: [][]byte{msgBegin(0x10, 5), {'A', 0, 0, 2, 0xf6, 0, 0, 2, 0xf7}, msgCommit(0x10, 0x20)}, want: "BC(5 0/20)"},
 		{name: "stray stream abort", in: [][]byte{{'A', 0, 0, 2, 0xf6, 0, 0, 2, 0xf7}, msgBegin(0x10, 5), msgCommit(0x10, 0x20)}, want: "BC(5 0/20)"},
 		{name: "unknown tag in a transaction is kept", in: [][]byte{msgBegin(0x10, 5), {'z', 1}, msgCommit(0x10, 0x20)}, want: "BDC(5 0/20)"},
 		{name: "unknown tag outside", in: [][]byte{{'z', 1}}},

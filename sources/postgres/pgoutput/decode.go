@@ -31,6 +31,10 @@ const (
 	// TagStreamAbort may arrive outside any stream from PostgreSQL 18, even in
 	// protocol 1; it announces nothing a reader has seen.
 	TagStreamAbort = 'A'
+	// The tags of protocol version 2, which an archive does not hold.
+	TagStreamStart  = 'S'
+	TagStreamStop   = 'E'
+	TagStreamCommit = 'c'
 )
 
 // pgEpoch is 2000-01-01 00:00:00 UTC in microseconds since 1970: PostgreSQL's
