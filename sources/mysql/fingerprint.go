@@ -13,36 +13,31 @@ import (
 
 // fingerprint is what a transaction is recognised by, beside its GTID, wherever it is read.
 type fingerprint struct {
-	gtid gtid.GTID
-	// origin is the server id that the transaction was first run under, logger that of the server whose log it
-	// was read from: on a replica they differ.
-	origin, logger uint32
-	// original and immediate are MySQL's, in microseconds: when the origin committed it, which replicas pass on,
-	// and when the logger did.
-	original, immediate change.Time
+	gtid   gtid.GTID
+	origin uint32 // the server id that it was first run under
+	// original is when the origin committed it, in microseconds, which MySQL's replicas pass on.
+	original change.Time
 	// began is the second of the first event behind the one that opens the group, which replicas pass on; 0 where
 	// they may not. The opening event's own is that of COMMIT, which MariaDB's replicas do not know.
 	began uint32
+	view  bool   // a group of servers changed: each of them logs that by itself, under one GTID
 	size  uint64 // of all events
 	sum   [sha256.Size]byte
 }
 
-// same reports whether two groups are one transaction. A server that sends a group again sends the same bytes. A
-// replica has written it anew, with places, threads and times of its own: there what replicas pass on has to do.
+// same reports whether two groups are one transaction. A server that sends a group again sends the same bytes. A replica,
+// and a node of a cluster, has written it anew, with places, threads and times of its own, perhaps under the same
+// server id: there what servers pass on has to do.
 func (f *fingerprint) same(o *fingerprint) bool {
-	if f.gtid != o.gtid {
+	switch {
+	case f.gtid != o.gtid:
 		return false
-	}
-	if f.size == o.size && f.sum == o.sum {
+	case f.size == o.size && f.sum == o.sum:
 		return true
+	case f.gtid.Flavor == gtid.MySQL:
+		return f.original == o.original || f.view && o.view
 	}
-	// A server does not take from others what was first run under its own id, so that it has logged that once. Only
-	// a member of a group of servers may have lost it, and got it back: MySQL shows that by another immediate time.
-	first := f.origin == f.logger && o.origin == o.logger && f.logger == o.logger
-	if f.gtid.Flavor == gtid.MySQL {
-		return f.original == o.original && !(first && f.immediate == o.immediate)
-	}
-	return !first && (f.began == o.began || f.began == 0 || o.began == 0)
+	return f.began == o.began || f.began == 0 || o.began == 0
 }
 
 // String describes the transaction to a person.
@@ -71,7 +66,6 @@ func (p *fingerprinter) describe(raw []byte) error {
 		return err
 	}
 	p.format, err = binlog.ParseFormat(&e)
-	p.logger = e.ServerID
 	return err
 }
 
@@ -92,6 +86,8 @@ func (p *fingerprinter) add(raw []byte) error {
 			if p.behind = true; h.Type != binlog.TypeXID {
 				p.began = h.Timestamp
 			}
+		case h.Type == binlog.TypeViewChange:
+			p.view = true
 		}
 	}
 	if uint64(len(raw)) > p.left {
@@ -118,7 +114,7 @@ func (p *fingerprinter) open(raw []byte) error {
 	if err != nil {
 		return err
 	}
-	p.gtid, p.origin, p.original, p.immediate = g.GTID, e.ServerID, g.OriginalCommit, g.ImmediateCommit
+	p.gtid, p.origin, p.original = g.GTID, e.ServerID, g.OriginalCommit
 	p.hash = sha256.New()
 	return nil
 }

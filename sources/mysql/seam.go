@@ -29,8 +29,7 @@ func (s *Source) prove(ctx context.Context, held *gtid.Set, last *Last) (err err
 		return err
 	}
 	defer func() {
-		_ = s.dump.wire.conn.Close() // it may be, by now
-		s.kill()
+		_ = s.dump.wire.conn.Close() // the server's half ends with the log, or when it next sends
 		s.dump, s.framer = nil, framer{}
 	}()
 	if err := s.dump.sameAs(ctx, s.control); err != nil {
@@ -172,7 +171,7 @@ func (l *look) event(raw []byte, full bool) (done bool, err error) {
 		return false, err
 	}
 	if torn {
-		l.found, l.printer = false, fingerprinter{format: l.printer.format, fingerprint: fingerprint{logger: l.printer.logger}}
+		l.found, l.printer = false, fingerprinter{format: l.printer.format}
 	}
 	l.part, l.ends = false, false
 	switch where {
