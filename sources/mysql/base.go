@@ -54,7 +54,7 @@ const (
 	mariaDB = "mariadb"
 )
 
-// baseTries is how often a base starts over because definitions changed.
+// baseTries is how often a base starts over because definitions changed, or others waited for it.
 const baseTries = 3
 
 // errChanged is matched by errors that say a definition changed under the base.
@@ -87,13 +87,20 @@ func (o *BaseOptions) defaults() {
 // TakeBase reads every database of the server as it stood at one GTID set, and stores
 // it below the base it returns. The base is not committed: its Seq can be told only once
 // the archive has passed its position (see FinishBase). The source sees ordinary reads, by
-// Jobs+1 sessions, Jobs of them with the same consistent view.
+// Jobs+2 sessions, Jobs of them with the same consistent view.
 func TakeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptions) (*archive.Base, error) {
 	o.defaults()
 	for try := 1; ; try++ {
 		base, err := takeBase(ctx, a, epoch, o)
-		if err == nil || !errors.Is(err, errChanged) || try == baseTries || ctx.Err() != nil {
+		if err == nil || !errors.Is(err, errChanged) && !errors.Is(err, errGaveWay) || try == baseTries || ctx.Err() != nil {
 			return base, err
+		}
+		if errors.Is(err, errGaveWay) {
+			select {
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			case <-time.After(giveWayRest):
+			}
 		}
 	}
 }
@@ -130,7 +137,7 @@ func (b *baseRun) read(ctx context.Context) error {
 		return err
 	}
 	b.hook("definitions")
-	if err := b.copyTables(ctx); err != nil {
+	if err := b.givingWay(ctx, b.copyTables); err != nil {
 		return err
 	}
 	return b.describe(ctx)
@@ -197,6 +204,13 @@ func (b *baseRun) open(ctx context.Context) (err error) {
 			}
 		} else if err != nil {
 			return wrapSQL("prepare a session of the base", err)
+		}
+		if c.mariaDB() {
+			// A session that might log gives no lock on a definition back before its transaction ends. Whoever may not
+			// say that it will not has a base that gives way more often (watchWaiters).
+			if err := c.Exec(ctx, "SET SESSION sql_log_bin = 0"); err != nil && !denied(err) {
+				return wrapSQL("prepare a session of the base", err)
+			}
 		}
 	}
 	return b.readServer(ctx)

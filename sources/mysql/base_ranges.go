@@ -21,8 +21,12 @@ type piece struct {
 	bytes  int64 // estimated
 }
 
-// plan cuts the tables into pieces. c sees the snapshot.
+// plan cuts the tables into pieces. c sees the snapshot, and keeps no lock on the definitions of the tables that it
+// looks into: those who want to alter one would wait for the whole base.
 func (b *baseRun) plan(ctx context.Context, c *Conn) ([]piece, error) {
+	if err := c.Exec(ctx, "SAVEPOINT txreel"); err != nil {
+		return nil, wrapSQL("cut the tables into parts", err)
+	}
 	var all []piece
 	for i, t := range b.tables {
 		if t.elsewhere {
@@ -39,7 +43,7 @@ func (b *baseRun) plan(ctx context.Context, c *Conn) ([]piece, error) {
 			all = append(all, piece{table: i, number: k, where: where, bytes: t.bytes / int64(len(wheres))})
 		}
 	}
-	return all, nil
+	return all, wrapSQL("cut the tables into parts", c.Exec(ctx, "ROLLBACK TO SAVEPOINT txreel"))
 }
 
 // keyColumn returns the first column of the primary key if it is a whole number.

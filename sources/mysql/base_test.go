@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -415,6 +416,60 @@ func TestBaseRestartsWhenDefinitionsChange(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// stalled is a store that takes no rows while it is told not to: the readers of a base then wait, as for a slow one.
+type stalled struct {
+	archive.Store
+	reached chan struct{} // told of the first object with rows
+	release chan struct{} // closed when rows are taken again
+}
+
+func (s *stalled) Create(ctx context.Context, key string, body io.ReaderAt, size int64) error {
+	if strings.Contains(key, "/data/") {
+		select {
+		case s.reached <- struct{}{}:
+		default:
+		}
+		select {
+		case <-s.release:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return s.Store.Create(ctx, key, body, size)
+}
+
+// TestBaseGivesWay alters a table without a key to cut it by while it is read: the statement, and whoever waits behind
+// it, must not wait for the base.
+func TestBaseGivesWay(t *testing.T) {
+	onBaseServers(t, func(t *testing.T, my *dbtest.MySQL) {
+		my.MustExec(t, "", "DROP DATABASE IF EXISTS way; CREATE DATABASE way; USE way; CREATE TABLE uncut (n CHAR(36) PRIMARY KEY, pad TEXT); "+
+			"INSERT INTO uncut VALUES ('a', REPEAT('x', 4000)); "+strings.Repeat("INSERT INTO uncut SELECT UUID(), pad FROM uncut; ", 13)+
+			"CREATE TABLE cut (n INT PRIMARY KEY AUTO_INCREMENT, pad TEXT); INSERT INTO cut (pad) SELECT pad FROM uncut LIMIT 2000; ANALYZE TABLE cut, uncut")
+		a := baseArchive(t, my)
+		s := &stalled{Store: a.Store, reached: make(chan struct{}, 1), release: make(chan struct{})}
+		a.Store = s
+		tries := 0
+		done := make(chan error, 1)
+		go func() {
+			_, err := TakeBase(t.Context(), a, 1, BaseOptions{URL: my.URL(""), Jobs: 1, ChunkBytes: 1 << 20, hook: func(step string) {
+				if step == "snapshot" {
+					if tries++; tries == 2 {
+						close(s.release)
+					}
+				}
+			}})
+			done <- err
+		}()
+		<-s.reached
+		my.MustExec(t, "way", "SET SESSION lock_wait_timeout = 1; ALTER TABLE cut ADD COLUMN w INT") // nobody reads it now
+		my.MustExec(t, "way", "ALTER TABLE uncut ADD COLUMN w INT")                                  // returns although no row has been taken
+		if err := <-done; err != nil || tries != 2 {
+			t.Errorf("%d tries: %v", tries, err)
+		}
+		my.MustExec(t, "", "DROP DATABASE way")
 	})
 }
 
