@@ -8,14 +8,13 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/http/httptest"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"txreel/archive"
+	"txreel/internal/faults"
 )
 
 func create(ctx context.Context, s *Store, key string, size int) error {
@@ -55,11 +54,11 @@ func TestRequests(t *testing.T) {
 		{"list one of more", func() error { _, err := s.List(t.Context(), "", "", 1); return err }, 1},
 		{"list a full page", func() error { _, err := s.List(t.Context(), "", "", 3); return err }, 1},
 	} {
-		p.set(nil)
+		p.Set(nil)
 		if err := tt.call(); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		got := p.requests()
+		got := p.Requests()
 		if len(got) != tt.want {
 			t.Errorf("%s: %d requests %q, want %d", tt.name, len(got), got, tt.want)
 		}
@@ -74,55 +73,57 @@ func TestRequests(t *testing.T) {
 func TestRefusedBeforeTheBody(t *testing.T) {
 	t.Parallel()
 	p, s := newProxy(t)
-	p.set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	p.Set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Expect") == "" {
 			t.Error("a large body came uninvited")
 		}
 		w.Header().Set("Connection", "close")
-		return answer(w, 412, "PreconditionFailed")
+		return faults.Answer(w, 412, "PreconditionFailed")
 	})
-	if err := create(t.Context(), s, "key", minPartSize); !errors.Is(err, fs.ErrExist) || len(p.requests()) != 1 {
-		t.Errorf("Create: %v after %d requests, want fs.ErrExist at once", err, len(p.requests()))
+	if err := create(t.Context(), s, "key", minPartSize); !errors.Is(err, fs.ErrExist) || len(p.Requests()) != 1 {
+		t.Errorf("Create: %v after %d requests, want fs.ErrExist at once", err, len(p.Requests()))
 	}
 }
 
 func TestPassingFaults(t *testing.T) {
 	t.Parallel()
 	p, s := newProxy(t)
-	first := func(times int, f func(http.ResponseWriter, *http.Request) bool) fault {
+	first := func(times int, f func(http.ResponseWriter, *http.Request) bool) faults.Fault {
 		return func(n int, w http.ResponseWriter, r *http.Request) bool { return n <= times && f(w, r) }
 	}
 	for i, tt := range []struct {
 		name  string
-		fault fault
+		fault faults.Fault
 	}{
-		{"503", first(2, func(w http.ResponseWriter, _ *http.Request) bool { return answer(w, 503, "SlowDown") })},
-		{"500", first(2, func(w http.ResponseWriter, _ *http.Request) bool { return answer(w, 500, "InternalError") })},
+		{"503", first(2, func(w http.ResponseWriter, _ *http.Request) bool { return faults.Answer(w, 503, "SlowDown") })},
+		{"500", first(2, func(w http.ResponseWriter, _ *http.Request) bool { return faults.Answer(w, 500, "InternalError") })},
 		{"502 of a balancer", first(1, func(w http.ResponseWriter, _ *http.Request) bool {
 			w.WriteHeader(http.StatusBadGateway)
 			_, err := w.Write([]byte("<html>bad gateway</html>"))
 			return err == nil
 		})},
-		{"connection cut", first(2, func(w http.ResponseWriter, _ *http.Request) bool { return cut(w) })},
-		{"conflict", first(2, func(w http.ResponseWriter, _ *http.Request) bool { return answer(w, 409, "ConditionalRequestConflict") })},
+		{"connection cut", first(2, func(w http.ResponseWriter, _ *http.Request) bool { return faults.Abort() })},
+		{"conflict", first(2, func(w http.ResponseWriter, _ *http.Request) bool {
+			return faults.Answer(w, 409, "ConditionalRequestConflict")
+		})},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			key := fmt.Sprintf("key%d", i)
-			p.set(tt.fault)
+			p.Set(tt.fault)
 			if err := create(t.Context(), s, key, 2<<20); err != nil {
 				t.Fatal(err)
 			}
-			if len(p.requests()) < 2 {
+			if len(p.Requests()) < 2 {
 				t.Fatal("the fault was not met")
 			}
 			if got := sizeOf(t, s, key); got != 2<<20 {
 				t.Fatalf("the object has %d bytes", got)
 			}
-			p.set(tt.fault)
+			p.Set(tt.fault)
 			if got, err := s.List(t.Context(), key, "", 5); err != nil || len(got) != 1 {
 				t.Errorf("List = %v, %v", got, err)
 			}
-			p.set(tt.fault)
+			p.Set(tt.fault)
 			if body, _, err := s.Open(t.Context(), key, 0, 5); err != nil {
 				t.Errorf("Open: %v", err)
 			} else if err := body.Close(); err != nil {
@@ -142,14 +143,14 @@ func TestLastingFaults(t *testing.T) {
 	s.stall, s.retryFor = 200*time.Millisecond, 300*time.Millisecond
 	for _, tt := range []struct {
 		name, says string
-		fault      fault
+		fault      faults.Fault
 	}{
-		{"503", "SlowDown", func(_ int, w http.ResponseWriter, _ *http.Request) bool { return answer(w, 503, "SlowDown") }},
-		{"connection cut", "", func(_ int, w http.ResponseWriter, _ *http.Request) bool { return cut(w) }},
-		{"hung", "no progress for 200ms", p.hang},
+		{"503", "SlowDown", func(_ int, w http.ResponseWriter, _ *http.Request) bool { return faults.Answer(w, 503, "SlowDown") }},
+		{"connection cut", "", func(_ int, w http.ResponseWriter, _ *http.Request) bool { return faults.Abort() }},
+		{"hung", "no progress for 200ms", func(_ int, _ http.ResponseWriter, r *http.Request) bool { return p.Hang(r) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p.set(tt.fault)
+			p.Set(tt.fault)
 			_, listErr := s.List(t.Context(), "", "", 5)
 			_, _, openErr := s.Open(t.Context(), "there", 0, -1)
 			for _, err := range []error{listErr, openErr, create(t.Context(), s, "new", 100), create(t.Context(), s, "new", 2*minPartSize)} {
@@ -178,12 +179,12 @@ func TestFinalFaults(t *testing.T) {
 		{400, "ExpiredToken", "expired"},
 		{501, "NotImplemented", "501 NotImplemented"},
 	} {
-		p.set(func(_ int, w http.ResponseWriter, _ *http.Request) bool { return answer(w, tt.status, tt.code) })
+		p.Set(func(_ int, w http.ResponseWriter, _ *http.Request) bool { return faults.Answer(w, tt.status, tt.code) })
 		err := create(t.Context(), s, "key", 10)
 		if err == nil || errors.Is(err, archive.ErrUnreachable) || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v; want a final error that says %q", tt.code, err, tt.says)
 		}
-		if got := p.requests(); len(got) != 1 {
+		if got := p.Requests(); len(got) != 1 {
 			t.Errorf("%s: asked %d times", tt.code, len(got))
 		}
 	}
@@ -207,19 +208,19 @@ func TestLostAnswer(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			lost := false
-			p.set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			p.Set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				if lost || !tt.hit(r) {
 					return false
 				}
 				lost = true
-				return p.swallow(w, r)
+				return p.Swallow(r)
 			})
 			if err := create(t.Context(), s, tt.name, tt.size); !lost {
 				t.Error("the fault was not met")
 			} else if !errors.Is(err, fs.ErrExist) && (err != nil || tt.size <= minPartSize) {
 				t.Errorf("Create: %v, want fs.ErrExist", err)
 			}
-			p.set(nil)
+			p.Set(nil)
 			if got := sizeOf(t, s, tt.name); got != int64(tt.size) {
 				t.Errorf("the object has %d bytes, want %d", got, tt.size)
 			}
@@ -248,12 +249,12 @@ func TestMultipartStartsOver(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			left := tt.times
-			p.set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			p.Set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				if !completing(r) || left == 0 {
 					return false
 				}
 				left--
-				return answer(w, tt.status, tt.code)
+				return faults.Answer(w, tt.status, tt.code)
 			})
 			key := strings.ReplaceAll(tt.name, " ", "-")
 			if err := create(t.Context(), s, key, minPartSize+1); !errors.Is(err, tt.want) {
@@ -273,29 +274,17 @@ func TestBrokenBodies(t *testing.T) {
 	if err := create(t.Context(), s, "key", 1<<20); err != nil {
 		t.Fatal(err)
 	}
-	// half sends the first half of the true answer.
-	half := func(w http.ResponseWriter, r *http.Request) {
-		got := httptest.NewRecorder()
-		p.next.ServeHTTP(got, r)
-		for name, values := range got.Header() {
-			w.Header()[name] = values
-		}
-		w.Header().Set("Content-Length", strconv.Itoa(got.Body.Len()))
-		w.WriteHeader(got.Code)
-		_, _ = w.Write(got.Body.Bytes()[:got.Body.Len()/2])
-		_ = http.NewResponseController(w).Flush()
-	}
 	for _, tt := range []struct {
 		name  string
 		want  error
 		stall time.Duration
-		fault fault
+		fault faults.Fault
 	}{
-		{"cut", io.ErrUnexpectedEOF, time.Minute, func(_ int, w http.ResponseWriter, r *http.Request) bool { half(w, r); return cut(w) }},
-		{"stalled", errStalled, time.Second, func(n int, w http.ResponseWriter, r *http.Request) bool { half(w, r); return p.hang(n, w, r) }},
+		{"cut", io.ErrUnexpectedEOF, time.Minute, func(_ int, w http.ResponseWriter, r *http.Request) bool { p.SendHalf(w, r); return faults.Abort() }},
+		{"stalled", errStalled, time.Second, func(_ int, w http.ResponseWriter, r *http.Request) bool { p.SendHalf(w, r); return p.Hang(r) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p.set(tt.fault)
+			p.Set(tt.fault)
 			s.stall = tt.stall
 			body, size, err := s.Open(t.Context(), "key", 0, -1)
 			if err != nil || size != 1<<20 {
@@ -326,9 +315,9 @@ func TestCancelEndsWaiting(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			p.set(func(n int, w http.ResponseWriter, r *http.Request) bool {
+			p.Set(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
 				cancel()
-				return p.hang(n, w, r)
+				return p.Hang(r)
 			})
 			if err := call(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, archive.ErrUnreachable) {
 				t.Errorf("%v, want context.Canceled", err)
@@ -346,7 +335,7 @@ func TestBrokenRules(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p.set(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+	p.Set(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
 		r.Header.Del("Range")
 		return false
 	})
@@ -355,9 +344,8 @@ func TestBrokenRules(t *testing.T) {
 			t.Errorf("Open(%d, %d) from a service that ignores Range: %v", r[0], r[1], err)
 		}
 	}
-	p.set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
-		got := httptest.NewRecorder()
-		p.next.ServeHTTP(got, r)
+	p.Set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		got := p.Forward(r)
 		swapped := strings.NewReplacer("faults/a", "faults/b", "faults/b", "faults/a").Replace(got.Body.String())
 		_, err := w.Write([]byte(swapped))
 		return err == nil
@@ -366,12 +354,53 @@ func TestBrokenRules(t *testing.T) {
 		t.Errorf("List from a service that does not sort = %v, %v", got, err)
 	}
 	var keys []string
-	p.set(nil)
+	p.Set(nil)
 	got, err := s.List(t.Context(), "", "", 5)
 	for _, o := range got {
 		keys = append(keys, o.Key)
 	}
 	if !slices.Equal(keys, []string{"a", "b", "c"}) {
 		t.Errorf("List = %v, %v", keys, err)
+	}
+}
+
+// TestByPlan creates and reads while the service fails in every way it knows: what Create says
+// it made is there, whole, and nothing else is.
+func TestByPlan(t *testing.T) {
+	t.Parallel()
+	p, s := newProxy(t)
+	p.Set(p.ByPlan(1, []faults.Chance{{Kind: faults.Error500, Times: 60}, {Kind: faults.Error500After, Times: 60}, {Kind: faults.Error503, Times: 60},
+		{Kind: faults.Conflict409, Times: 60}, {Kind: faults.Exists412, Times: 60}, {Kind: faults.CutBefore, Times: 60}, {Kind: faults.CutAfter, Times: 60}, {Kind: faults.Half, Times: 60}}))
+	var want []archive.Object
+	for i := range 100 {
+		key, size := fmt.Sprintf("plan/%03d", i), 1+i*37
+		if err := create(t.Context(), s, key, size); err != nil && !errors.Is(err, fs.ErrExist) { // it is ours: nobody else writes
+			t.Fatal(err)
+		}
+		want = append(want, archive.Object{Key: key, Size: int64(size)})
+		for {
+			body, n, err := s.Open(t.Context(), key, 0, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.Copy(io.Discard, body)
+			if cerr := body.Close(); err == nil {
+				err = cerr
+			}
+			if err == nil && got == n && n == int64(size) {
+				break
+			}
+			if !errors.Is(err, archive.ErrUnreachable) {
+				t.Fatalf("read %d of %d bytes, want %d: %v", got, n, size, err)
+			}
+		}
+	}
+	got, err := s.List(t.Context(), "plan/", "", 1000)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("List = %v, %v", got, err)
+	}
+	t.Logf("injected: %s", p.Counts())
+	if c := p.Counts(); len(c) != 8 {
+		t.Errorf("injected only %s", c)
 	}
 }
