@@ -156,9 +156,13 @@ func (t *Target) checkPrivileges(ctx context.Context) error {
 	need := []string{"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES", "TRIGGER", "EVENT",
 		"CREATE VIEW", "SHOW VIEW", "CREATE ROUTINE", "ALTER ROUTINE", "CREATE USER", "RELOAD", "PROCESS"}
 	if t.version.mariadb() {
-		need = append(need, "SUPER", "REPLICATION MASTER ADMIN", "REPLICATION SLAVE ADMIN", "BINLOG ADMIN", "BINLOG MONITOR", "SLAVE MONITOR", "SET USER")
+		need = append(need, "SUPER", "REPLICATION MASTER ADMIN", "REPLICATION SLAVE ADMIN", "BINLOG ADMIN", "SLAVE MONITOR", "SET USER")
 	} else {
-		need = append(need, "REPLICATION CLIENT", "REPLICATION_SLAVE_ADMIN", "SYSTEM_VARIABLES_ADMIN", "XA_RECOVER_ADMIN", "ROLE_ADMIN")
+		definer := "SET_USER_ID"
+		if t.version.number >= 80200 {
+			definer = "SET_ANY_DEFINER"
+		}
+		need = append(need, "REPLICATION CLIENT", "REPLICATION_SLAVE_ADMIN", "SYSTEM_VARIABLES_ADMIN", "XA_RECOVER_ADMIN", "ROLE_ADMIN", "SYSTEM_USER", definer)
 	}
 	var missing []string
 	for _, name := range need {

@@ -55,6 +55,11 @@ func (e *events) close() {
 // statement is shown every statement that is about to be replayed, with its default
 // database.
 func (e *events) statement(ctx context.Context, schema, text []byte) error {
+	if table, ok := numbersRows(text); ok {
+		if err := e.noteNumbers(ctx, string(schema), table); err != nil {
+			return fmt.Errorf("note that the rows of %s are numbered: %w", table, err)
+		}
+	}
 	s, ok := parseEventStatement(text)
 	if !ok {
 		return nil
@@ -104,11 +109,17 @@ func (e *events) statement(ctx context.Context, schema, text []byte) error {
 	return nil
 }
 
-func (e *events) note(ctx context.Context, k eventName, state string) (err error) {
+// openBook returns the session for notes.
+func (e *events) openBook(ctx context.Context) (err error) {
 	if e.book == nil {
-		if e.book, err = e.target.spare(ctx); err != nil {
-			return err
-		}
+		e.book, err = e.target.spare(ctx)
+	}
+	return err
+}
+
+func (e *events) note(ctx context.Context, k eventName, state string) (err error) {
+	if err := e.openBook(ctx); err != nil {
+		return err
 	}
 	return e.book.exec(ctx, "REPLACE INTO txreel_restore.events VALUES ("+literal(k.schema)+", "+literal(k.name)+", "+literal(state)+")")
 }

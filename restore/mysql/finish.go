@@ -28,6 +28,9 @@ func (t *Target) finish(ctx context.Context) error {
 	if err := t.settleEvents(ctx); err != nil {
 		return err
 	}
+	if err := t.warnNumbers(ctx); err != nil {
+		return err
+	}
 	t.checkAccount(ctx)
 	return t.putBack(ctx)
 }

@@ -13,13 +13,14 @@ const bookSchema = "txreel_restore"
 // bookSQL creates it. progress has one row: which restore this is and how far it got;
 // it is written last, so that a book without it is none. settings holds the server's variables as they were
 // before the restore changed them, chunks the pieces of the base that are loaded, events the states that EVENT
-// objects were given by the statements that were replayed.
+// objects were given by the statements that were replayed, warnings the tables whose rows the target has numbered by itself.
 var bookSQL = []string{
 	"DROP DATABASE IF EXISTS txreel_restore",
 	"CREATE DATABASE txreel_restore CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
 	"CREATE TABLE txreel_restore.settings (name VARCHAR(64) PRIMARY KEY, value TEXT NOT NULL) ENGINE=InnoDB",
 	"CREATE TABLE txreel_restore.chunks (name VARCHAR(512) PRIMARY KEY, row_count BIGINT NOT NULL) ENGINE=InnoDB",
 	"CREATE TABLE txreel_restore.events (db VARCHAR(64) NOT NULL, name VARCHAR(64) NOT NULL, state VARCHAR(32) NOT NULL, PRIMARY KEY (db, name)) ENGINE=InnoDB",
+	"CREATE TABLE txreel_restore.warnings (id VARCHAR(200) PRIMARY KEY) ENGINE=InnoDB",
 	"CREATE TABLE txreel_restore.progress (id INT PRIMARY KEY, archive VARCHAR(64) NOT NULL, epoch VARCHAR(20) NOT NULL, " +
 		"base VARCHAR(64) NOT NULL, cut VARCHAR(16) NOT NULL, phase VARCHAR(16) NOT NULL) ENGINE=InnoDB",
 }

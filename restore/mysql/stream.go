@@ -220,6 +220,11 @@ func (d *sender) message(ctx context.Context, raw []byte) error {
 		return d.begin(&h, raw)
 	}
 	d.highest = max(d.highest, h.LogPos)
+	if h.Type == binlog.TypeAnnotateRows && int(h.Size) == len(raw) {
+		// The text of a client's statement, in front of its rows: for readers of a binary log. It is in the archive;
+		// a replica does nothing with it, and has a system call and a lock for each event.
+		return nil
+	}
 	if int(h.Size) == len(raw) && (h.Type == binlog.TypeQuery || h.Type == binlog.TypeQueryCompressed) {
 		if err := d.statement(ctx, raw); err != nil {
 			return err
