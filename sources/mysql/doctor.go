@@ -83,6 +83,7 @@ func Doctor(ctx context.Context, url string, opts DoctorOptions) ([]sources.Find
 		{"temporary tables", d.checkTemporaryTables},
 		{"unlogged writes", d.checkUnlogged},
 		{"keys", d.checkKeys},
+		{"tables read in one piece", d.checkUncut},
 		{"storage engines", d.checkEngines},
 		{"cascades", d.checkCascades},
 		{"events", d.checkEvents},

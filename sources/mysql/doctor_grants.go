@@ -132,7 +132,7 @@ func baseNeeds(mariadb bool) []need {
 		{"SHOW VIEW", sources.SeverityProblem, "views would be missing"},
 		{"TRIGGER", sources.SeverityProblem, "triggers would be missing"},
 		{"EVENT", sources.SeverityProblem, "events would be missing"},
-		{"PROCESS", sources.SeverityNote, "nobody sees how many old rows the server keeps for a long base"},
+		{"PROCESS", sources.SeverityNote, "nobody sees how many old rows the server keeps for a long base, or who waits for a table that it reads"},
 	}
 	if mariadb {
 		return append(n, need{"SLAVE MONITOR", sources.SeverityNote, "the doctor cannot see whether the server is a replica"})

@@ -137,6 +137,32 @@ func (d *doctor) checkEngines(ctx context.Context) error {
 	return nil
 }
 
+// uncutLimit is from where on a table that is read in one piece keeps others waiting.
+const uncutLimit = 1 << 30
+
+// checkUncut names large tables that a base cannot read in parts (see baseTable.ranges).
+func (d *doctor) checkUncut(ctx context.Context) error {
+	found, err := d.uncut(ctx, uncutLimit)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	d.add("tables read in one piece", sources.SeverityWarning, "", "%d large tables have no primary key that begins with a whole number: %s. A base reads each of them in one piece; "+
+		"an ALTER TABLE that comes meanwhile waits for some seconds, and everybody who wants the table waits behind it. Then the base gives way and starts over, which it does twice: take bases when no such statement comes", len(found), listed(found))
+	return nil
+}
+
+func (d *doctor) uncut(ctx context.Context, bytes int64) ([]string, error) {
+	found, err := d.tables(ctx, fmt.Sprintf(`t.ENGINE = 'InnoDB' AND t.DATA_LENGTH >= %d AND (t.TABLE_TYPE = 'SYSTEM VERSIONED' OR NOT EXISTS (
+		SELECT 1 FROM information_schema.STATISTICS s JOIN information_schema.COLUMNS c
+		ON c.TABLE_SCHEMA = s.TABLE_SCHEMA AND c.TABLE_NAME = s.TABLE_NAME AND c.COLUMN_NAME = s.COLUMN_NAME
+		WHERE s.TABLE_SCHEMA = t.TABLE_SCHEMA AND s.TABLE_NAME = t.TABLE_NAME AND s.INDEX_NAME = 'PRIMARY' AND s.SEQ_IN_INDEX = 1 AND c.DATA_TYPE LIKE '%%int'))`, bytes))
+	var names []string
+	for _, t := range found {
+		names = append(names, t[0])
+	}
+	return names, err
+}
+
 // checkCascades names foreign keys whose effects on other tables the binlog does not show.
 func (d *doctor) checkCascades(ctx context.Context) error {
 	const check = "cascading foreign keys"

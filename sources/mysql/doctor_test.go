@@ -293,6 +293,25 @@ func follow(t *testing.T, m *dbtest.MySQL) (updates string, unfollow func()) {
 	return updates, func() { m.MustExec(t, "", end) }
 }
 
+// TestDoctorFindsUncutTables looks for tables of any size that a base cannot cut.
+func TestDoctorFindsUncutTables(t *testing.T) {
+	onBoth(t, func(t *testing.T, m *dbtest.MySQL) {
+		m.MustExec(t, "", "CREATE DATABASE pieces; USE pieces; CREATE TABLE a (n bigint unsigned, m int, PRIMARY KEY (n, m)); CREATE TABLE b (n char(3) PRIMARY KEY); "+
+			"CREATE TABLE c (n int, k int NOT NULL UNIQUE); CREATE TABLE d (n int PRIMARY KEY) ENGINE = MyISAM; CREATE TABLE e (n int, v char(3), PRIMARY KEY (v, n))")
+		d := &doctor{conn: connect(t, m.URL(""))}
+		found, err := d.uncut(t.Context(), 0)
+		found = slices.DeleteFunc(found, func(name string) bool { return !strings.HasPrefix(name, "`pieces`") })
+		if want := []string{"`pieces`.`b`", "`pieces`.`c`", "`pieces`.`e`"}; err != nil || !slices.Equal(found, want) {
+			t.Errorf("%v, %v", found, err)
+		}
+		m.MustExec(t, "", "DROP DATABASE pieces")
+		d.grants = parseGrants(nil)
+		if err := d.checkUncut(t.Context()); err != nil || len(d.findings) > 0 {
+			t.Errorf("%v, %v", d.findings, err)
+		}
+	})
+}
+
 // TestDoctorWritesNothing compares the server before and after.
 func TestDoctorWritesNothing(t *testing.T) {
 	t.Parallel()
