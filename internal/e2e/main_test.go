@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 )
 
 var (
@@ -93,3 +94,6 @@ func times(short, longer int) int {
 	}
 	return short
 }
+
+// patience is how long anything may take before a test gives up on it; the long form has more to do.
+func patience() time.Duration { return time.Duration(times(2, 20)) * time.Minute }

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"txreel/archive"
 	"txreel/internal/dbtest"
@@ -69,7 +68,7 @@ func executed(t *testing.T, m *dbtest.MySQL) *gtid.Set {
 func (s *mySite) waitPast(a *archive.Archive, want *gtid.Set) archive.Tail {
 	s.t.Helper()
 	var tail archive.Tail
-	eventually(s.t, 2*time.Minute, fmt.Sprintf("the archive holds %s", want), func() bool {
+	eventually(s.t, patience(), fmt.Sprintf("the archive holds %s", want), func() bool {
 		epochs, err := a.Epochs(s.t.Context())
 		if err != nil || len(epochs) == 0 {
 			return false

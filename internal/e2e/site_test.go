@@ -92,7 +92,7 @@ func (s *place) start(args ...string) *process {
 // run runs txreel to its end.
 func (s *place) run(args ...string) result {
 	s.t.Helper()
-	return s.start(args...).result(2 * time.Minute)
+	return s.start(args...).result(patience())
 }
 
 // must is run for commands that have to succeed.
@@ -197,7 +197,7 @@ func (s *place) waitArchive() *archive.Archive {
 func (s *site) waitPast(a *archive.Archive, at lsn.LSN) archive.Tail {
 	s.t.Helper()
 	var tail archive.Tail
-	eventually(s.t, 2*time.Minute, fmt.Sprintf("the archive's tail passes %s", at), func() bool {
+	eventually(s.t, patience(), fmt.Sprintf("the archive's tail passes %s", at), func() bool {
 		epochs, err := a.Epochs(s.t.Context())
 		if err != nil || len(epochs) == 0 {
 			return false
