@@ -313,7 +313,7 @@ func TestDamagedEvents(t *testing.T) {
 			t.Fatalf("%d bytes: the event is not what was sent", size)
 		}
 		raw := s.events[5]
-		for _, at := range []int{30, len(raw) / 2, len(raw) - 5, len(raw) - 4, len(raw) - 1} {
+		for _, at := range []int{30, len(raw) - 5, len(raw) - 4} { // the first packet, the last byte of the body, the checksum
 			raw[at] ^= 1
 			if got := s.play(t, gtid.MySQL, ""); !errors.Is(got.err, capture.ErrUnreachable) || !errors.Is(got.err, binlog.ErrChecksum) || len(got.txns) != 0 {
 				t.Errorf("%d bytes, damaged at %d: %v", size, at, got.err)
