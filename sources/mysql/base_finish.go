@@ -221,7 +221,7 @@ func endsBehind(t *change.Txn, at place) (bool, error) {
 	}
 	end := place{file, pos}
 	if !end.passed(at) && !at.passed(end) {
-		return false, fmt.Errorf("transaction %s ends at %s, the base's snapshot stands at %s: these are not the same log, take another base", t.Seq, end, at)
+		return false, fmt.Errorf("transaction %s ends at %s, the base's snapshot stands at %s: these are not the same log: take the base from the server that is recorded, and not from a replica of it", t.Seq, end, at)
 	}
 	return end != at && end.passed(at), nil
 }
