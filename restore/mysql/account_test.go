@@ -39,7 +39,7 @@ func TestOwnAccount(t *testing.T) {
 					if !strings.Contains(err.Error(), "me@localhost") || !strings.Contains(err.Error(), "with another account") {
 						t.Errorf("%v", err)
 					}
-					report = r.mustRestore(target, restore.Goal{})
+					r.mustRestore(target, restore.Goal{})
 				} else {
 					r.check(err)
 					if got := strings.Join(report.Warnings, "\n"); !strings.Contains(got, "has changed the account me@localhost") {

@@ -212,8 +212,8 @@ func (t *Target) checkEmpty(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range all {
-		name, channel := "", ""
+	if len(all) > 0 {
+		s, name, channel := all[0], "", ""
 		switch {
 		case s.channel == "":
 		case t.version.mariadb():
