@@ -38,7 +38,8 @@ func (s *Source) prove(ctx context.Context, held *gtid.Set, last *Last) (err err
 	if err := s.dump.request(ctx, last.without(held), &s.opts, toEnd); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.dump.wire.conn.Close() })
+	socket := s.dump.wire.conn
+	stop := context.AfterFunc(ctx, func() { _ = socket.Close() })
 	defer stop()
 	look := look{want: last.print.gtid}
 	var cut *truncatedError
