@@ -76,62 +76,62 @@ func (w *writer) run(ctx context.Context, path string, inner archive.Store, o Op
 	return s.Close(ctx)
 }
 
-// TestKilledAtEveryStep keeps the process from taking its first step and any after it, then its
-// second, and so on. Whatever it was doing, the next one goes on: nothing that was acknowledged
-// is lost, nothing arrives twice or out of order.
+// TestKilledAtEveryStep keeps the process from taking a step, and any after it: each step by its
+// name, the first time, the second time and so on. Whatever it was doing, the next one goes on:
+// nothing that was acknowledged is lost, nothing arrives twice or out of order.
 func TestKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
-	const segments = 6
-	steps := make(map[string]int)
-	for n, done := 1, false; !done; n++ {
-		b := newBehind(t)
-		path := filepath.Join(t.TempDir(), "spool")
-		w := &writer{t: t}
-		ctx, killed, o := dying(t, n-1)
-		err := w.run(ctx, path, killable{b, o.step}, o, segments)
-		done = err == nil
-		if !done && ctx.Err() == nil {
-			t.Fatalf("to be killed at step %d: %v", n, err)
+	const segments = 4
+	for _, step := range []string{"write", "sync", "rename", "sync folder", "put", "took effect", "unlink", "sync marker", "rename marker"} {
+		n := 0
+		for done := false; !done; n++ {
+			b := newBehind(t)
+			path := filepath.Join(t.TempDir(), "spool")
+			w := &writer{t: t}
+			left := n
+			ctx, o := dying(t, func(name string) bool {
+				if name == step {
+					left--
+				}
+				return left >= 0
+			})
+			err := w.run(ctx, path, killable{b, o.step}, o, segments)
+			done = err == nil
+			if !done && ctx.Err() == nil {
+				t.Fatalf("to be killed at step %q: %v", step, err)
+			}
+			if err := w.run(t.Context(), path, b, hurried(), segments); err != nil {
+				t.Fatalf("after a kill at step %q: %v", step, err)
+			}
+			checkArrived(t, b, segments)
+			if t.Failed() {
+				t.Fatalf("killed at step %q, the %dth time", step, n+1)
+			}
 		}
-		last := *killed
-		steps[last]++
-		if err := w.run(t.Context(), path, b, hurried(), segments); err != nil {
-			t.Fatalf("after a kill at step %d (%s): %v", n, last, err)
+		if n < 2 {
+			t.Errorf("never killed at step %q", step)
 		}
-		checkArrived(t, b, segments)
-		if t.Failed() {
-			t.Fatalf("killed at step %d (%s)", n, last)
-		}
-	}
-	t.Logf("killed before each of: %v", steps)
-	for _, name := range []string{"write", "sync", "rename", "sync folder", "put", "took effect", "unlink", "sync marker", "rename marker"} {
-		if steps[name] == 0 {
-			t.Errorf("never killed before the step %q", name)
-		}
+		t.Logf("killed %d times at step %q", n-1, step)
 	}
 }
 
-// dying returns options under which a process takes left steps and no more, a context that ends
-// then, and the name of the step that was not taken.
-func dying(t *testing.T, left int) (context.Context, *string, Options) {
+// dying returns options under which a process takes steps as long as lives says so, and none
+// after that, and a context that ends then.
+func dying(t *testing.T, lives func(step string) bool) (context.Context, Options) {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	var mu sync.Mutex
-	last := new(string)
 	o := hurried()
 	o.step = func(name string) error {
 		mu.Lock()
 		defer mu.Unlock()
-		if left--; left >= 0 {
+		if ctx.Err() == nil && lives(name) {
 			return nil
 		}
-		if left == -1 {
-			*last = name
-			cancel()
-		}
+		cancel()
 		return errKilled
 	}
-	return ctx, last, o
+	return ctx, o
 }
 
 // killable is a store whose answers a process that was killed does not hear.
@@ -178,8 +178,8 @@ func checkArrived(t *testing.T, b *behind, n int) {
 // TestKilledUnderFaults kills at random steps, again and again, while the store fails too.
 func TestKilledUnderFaults(t *testing.T) {
 	t.Parallel()
-	const segments = 60
-	for seed := range uint64(3) {
+	const segments = 40
+	for seed := range uint64(2) {
 		b := newBehind(t)
 		f := faults.NewStore(b, faults.Plan{Seed: seed, Delay: time.Millisecond, Chances: []faults.Chance{{Kind: faults.Before, Times: 80},
 			{Kind: faults.After, Times: 80}, {Kind: faults.Late, Times: 60}, {Kind: faults.Truncated, Times: 50}, {Kind: faults.Delayed, Times: 100}}})
@@ -191,7 +191,8 @@ func TestKilledUnderFaults(t *testing.T) {
 			if tries == 2000 {
 				t.Fatal("it does not get on")
 			}
-			ctx, _, o := dying(t, rng.IntN(60))
+			left := rng.IntN(60)
+			ctx, o := dying(t, func(string) bool { left--; return left >= 0 })
 			err := w.run(ctx, path, f, o, segments)
 			f.Wait()
 			if err == nil {
@@ -210,7 +211,7 @@ func TestKilledUnderFaults(t *testing.T) {
 
 // TestSIGKILL kills real processes while they write, and while they ship.
 func TestSIGKILL(t *testing.T) {
-	const rounds = 8
+	const rounds = 5
 	root, path := filepath.Join(t.TempDir(), "archive"), filepath.Join(t.TempDir(), "spool")
 	held := 0 // segments acknowledged so far
 	for round := range rounds {
