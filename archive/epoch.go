@@ -21,7 +21,14 @@ const (
 	// CauseDiverged is a gap with a cause of its own: the source was reset or restored, or
 	// another server took its place, and its history is not the one on record.
 	CauseDiverged = "diverged"
+	// CauseBudget is a gap by choice (see Choice): the source kept more log than it may.
+	CauseBudget = "budget"
 )
+
+// isGap reports whether an epoch of the cause follows a gap.
+func isGap(cause string) bool {
+	return cause == CauseGap || cause == CauseDiverged || cause == CauseBudget
+}
 
 // Epoch is an unbroken run of segments: the content of epoch.json.
 type Epoch struct {
@@ -37,7 +44,7 @@ type Epoch struct {
 // break is itself recorded (Invariant 6).
 type Gap struct {
 	Detected string `json:"detected"`        // RFC 3339
-	Cause    string `json:"cause,omitempty"` // CauseGap when it is absent, or CauseDiverged
+	Cause    string `json:"cause,omitempty"` // CauseGap when it is absent
 	Detail   string `json:"detail"`
 	Tail     Tail   `json:"tail"`
 }
@@ -102,10 +109,10 @@ func (a *Archive) Epochs(ctx context.Context) ([]Epoch, error) {
 }
 
 // StartEpoch creates the epoch that follows the ones given, as Epochs returned
-// them. With CauseGap or CauseDiverged the gap is put on record in the epoch before it,
+// them. With the cause of a gap that is put on record in the epoch before it,
 // unless it is already. It returns an error wrapping fs.ErrExist when another writer was faster.
 func (a *Archive) StartEpoch(ctx context.Context, have []Epoch, cause, detail string, source map[string]string) (Epoch, error) {
-	if n := len(have); n > 0 && (cause == CauseGap || cause == CauseDiverged) {
+	if n := len(have); n > 0 && isGap(cause) {
 		if err := a.RecordGap(ctx, have[n-1].Number, cause, detail); err != nil { // Invariant 6
 			return Epoch{}, err
 		}

@@ -23,6 +23,7 @@ func TestSpecExamples(t *testing.T) {
 		{regexp.MustCompile(`/gap\.json$`), &Gap{}},
 		{regexp.MustCompile(`/manifest\.json$`), &Base{}},
 		{regexp.MustCompile(`/marks/`), &Mark{}},
+		{regexp.MustCompile(`/choices/`), &Choice{}},
 	}
 	examples := regexp.MustCompile("(?s)```json (\\S+)\n(.*?)```").FindAllSubmatch(b, -1)
 	found := 0

@@ -66,6 +66,7 @@ type VerifiedEpoch struct {
 	Last         *VerifiedTxn `json:"last,omitempty"`
 	Bases        int          `json:"bases"`
 	Marks        int          `json:"marks"`
+	Fences       int64        `json:"fences"`        // numbered messages of the capture, none of them missing
 	Gap          *Gap         `json:"gap,omitempty"` // the epoch ends in it
 }
 
@@ -336,7 +337,7 @@ func (v *verifier) ends(next *foundEpoch, number uint64, tail *Tail) {
 	if v.o.Epoch == number && tail != nil {
 		v.links(next, tail)
 	}
-	if e := v.report.Epochs[len(v.report.Epochs)-1]; (next.json.Cause == CauseGap || next.json.Cause == CauseDiverged) && e.Gap == nil {
+	if e := v.report.Epochs[len(v.report.Epochs)-1]; isGap(next.json.Cause) && e.Gap == nil {
 		v.problem(gapJSON(number), 0, "missing: epoch %d began because of a gap", next.number)
 	}
 }
@@ -349,7 +350,7 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 	if e.json != nil {
 		r.Cause, r.Started = e.json.Cause, e.json.Started
 	}
-	err := v.strays(ctx, epochKey(n)+"/", []string{"epoch.json", "gap.json"}, []string{"bases/", "marks/", "rollups/1/", "rollups/2/", "segments/"})
+	err := v.strays(ctx, epochKey(n)+"/", []string{"epoch.json", "gap.json"}, []string{"bases/", "choices/", "marks/", "rollups/1/", "rollups/2/", "segments/"})
 	if err != nil {
 		return nil, err
 	}
@@ -367,7 +368,10 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 		return nil, err
 	}
 	r.Marks, r.Bases = len(marks), len(bases)
-	s := segmentCheck{v: v, report: r, epoch: n, known: true, tail: Tail{Epoch: n}, marks: marks}
+	if err := v.choices(ctx, n); err != nil {
+		return nil, err
+	}
+	s := segmentCheck{v: v, report: r, epoch: n, known: true, whole: true, tail: Tail{Epoch: n}, marks: marks}
 	if err := s.run(ctx); err != nil {
 		return nil, err
 	}
@@ -383,6 +387,18 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 		v.endsElsewhere(gapJSON(n), gap.Tail, s.tail)
 	}
 	return &s.tail, nil
+}
+
+// choices checks the choices of an epoch.
+func (v *verifier) choices(ctx context.Context, epoch uint64) error {
+	number := uint64(0)
+	return v.each(ctx, choicesKey(epoch), "", func(o Object) error {
+		number++
+		if key := choiceKey(epoch, number); key != o.Key {
+			v.problem(key, 0, "missing: %s follows", o.Key)
+		}
+		return v.damage(o.Key, v.archive.readChoice(ctx, epoch, o.Key, &Choice{}))
+	})
 }
 
 // marks reads the marks of an epoch and returns them in order of Seq.

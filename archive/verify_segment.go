@@ -22,6 +22,8 @@ type segmentCheck struct {
 	after  string // key of the segment looked at last
 	marks  []Mark // those not met yet
 	rolls  []*rollupCheck
+	fence  change.Fence // met last
+	whole  bool         // nothing was missed since then
 }
 
 // run checks the segments, and with them the rollups and marks that speak of them.
@@ -185,7 +187,7 @@ func (v *verifier) content(ctx context.Context, t *tools, o Object, tail *segmen
 func (s *segmentCheck) visit(ctx context.Context, c checked) error {
 	s.after = c.Key
 	if c.err != nil {
-		s.known = false
+		s.known, s.whole = false, false
 		if err := s.v.damage(c.Key, c.err); err != nil {
 			return err
 		}
@@ -233,9 +235,10 @@ func (s *segmentCheck) txns(c checked) {
 		switch {
 		case x.Position == "":
 			s.v.problem(c.Key, 0, "transaction %s has no position", x.Seq)
-		case x.Kind == change.TxnSource && x.XID == "":
+		case x.Kind == change.TxnSource && x.XID == "" && len(x.Tables) > 0: // PostgreSQL has messages outside any transaction
 			s.v.problem(c.Key, 0, "transaction %s has no id", x.Seq)
 		}
+		s.fenced(c.Key, x)
 		for len(s.marks) > 0 && s.marks[0].Seq <= x.Seq {
 			m := s.marks[0]
 			s.marks = s.marks[1:]
@@ -257,6 +260,23 @@ func (s *segmentCheck) txns(c checked) {
 		s.v.report.Transactions += int64(n)
 		s.v.done += int64(n)
 	}
+}
+
+// fenced follows the fences of an epoch.
+func (s *segmentCheck) fenced(key string, x *change.Txn) {
+	f, ok := change.ParseFence(x.Note)
+	if !ok {
+		return
+	}
+	want := change.Fence{Chain: f.Chain, Number: 1}
+	if f.Chain == s.fence.Chain {
+		want.Number = s.fence.Number + 1
+	}
+	if f != want && s.whole {
+		s.v.problem(key, 0, "transaction %s is %s, where %s is expected: transactions before it are missing from the record", x.Seq, f, want)
+	}
+	s.fence, s.whole = f, true
+	s.report.Fences++
 }
 
 func verifiedTxn(x *change.Txn) *VerifiedTxn {

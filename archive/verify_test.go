@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"txreel/change"
 )
 
 // smallArchive returns a store with every kind of object there is: two epochs with a
@@ -135,6 +138,100 @@ func TestVerifySound(t *testing.T) {
 
 // Whatever object is deleted, the report names it, except for those that nothing
 // refers to.
+// Fences that are missing, and choices that are missing or damaged, are problems; messages without an id are none.
+func TestVerifyFencesAndChoices(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		notes []string
+		want  string
+	}{
+		{name: "none", notes: []string{"", "", ""}},
+		{name: "in order", notes: []string{"fence a 1", "", "fence a 2", "fence a 3", "fence b 1", "fence b 2"}},
+		{name: "not fences", notes: []string{"fence a 7 ", "fence a", "fence  7", "fence a 07"}},
+		{name: "one missing", notes: []string{"fence a 1", "fence a 2", "fence a 4", "fence a 5"}, want: "transaction 0000000000000003 is fence a 4, where fence a 3 is expected"},
+		{name: "the first missing", notes: []string{"fence a 1", "fence b 2"}, want: "where fence b 1 is expected"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			st := newMem()
+			a := newEpoch(t, st)
+			if err := a.RecordChoice(t.Context(), 1, nil, AtBudgetKeep, 0); err != nil {
+				t.Fatal(err)
+			}
+			w := newWriter(t, a, 1)
+			for i, note := range c.notes {
+				at := change.Position(fmt.Sprintf("0/%X", i+1))
+				for _, m := range []change.Message{{Kind: change.KindBegin}, {Kind: change.KindData, Raw: []byte("M")}, {Kind: change.KindCommit, Position: at, CommitTime: 7, Note: note}} {
+					if err := w.Append(&m); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if i%2 == 1 || i == len(c.notes)-1 {
+					shipAll(t, w, at)
+				}
+			}
+			r, err := verify(t, st, false)
+			if (err == nil) != (c.want == "") || err != nil && (len(r.Problems) != 1 || !strings.Contains(r.Problems[0].Detail, c.want)) {
+				t.Errorf("%v, want %q; problems %+v", err, c.want, r.Problems)
+			}
+			if r.mentions(choiceKey(1, 1)) != nil {
+				t.Errorf("notes %+v", r.Notes)
+			}
+		})
+	}
+}
+
+func TestChoices(t *testing.T) {
+	t.Parallel()
+	st := newMem()
+	a := newEpoch(t, st)
+	ctx := t.Context()
+	record := func(epoch uint64, at string, budget int64) *Choice {
+		t.Helper()
+		last, err := a.LastChoice(ctx, epoch)
+		if err == nil {
+			err = a.RecordChoice(ctx, epoch, last, at, budget)
+		}
+		if err == nil {
+			last, err = a.LastChoice(ctx, epoch)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return last
+	}
+	if c, err := a.LastChoice(ctx, 1); err != nil || c != nil {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	record(1, AtBudgetKeep, 0)
+	record(1, AtBudgetKeep, 0)
+	if c := record(1, AtBudgetDrop, 5); c.Number != 2 || c.AtBudget != AtBudgetDrop || c.Budget != 5 {
+		t.Errorf("%+v", c)
+	}
+	if err := a.RecordChoice(ctx, 1, &Choice{Epoch: 1, Number: 1}, AtBudgetKeep, 9); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a second writer: %v", err)
+	}
+	// The next epoch has it too, until it has one of its own.
+	if c, err := a.LastChoice(ctx, 3); err != nil || c.Epoch != 1 || c.Number != 2 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c := record(2, AtBudgetDrop, 5); c.Epoch != 2 || c.Number != 1 {
+		t.Errorf("%+v", c)
+	}
+	b, _ := encodeJSON(choiceKey(1, 2), Choice{Epoch: 1, Number: 2, AtBudget: "neither"})
+	st.set(choiceKey(1, 2), b)
+	if _, err := a.LastChoice(ctx, 1); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("neither: %v", err)
+	}
+	if r, err := verify(t, st, false); err == nil || r.mentions(choiceKey(1, 2)) == nil {
+		t.Errorf("verified: %v", err)
+	}
+	st.remove(choiceKey(1, 1))
+	if r, err := verify(t, st, false); err == nil || r.mentions(choiceKey(1, 1)) == nil {
+		t.Errorf("verified without the first: %v", err)
+	}
+}
+
 func TestVerifyFindsDeleted(t *testing.T) {
 	t.Parallel()
 	whole, _ := smallArchive(t)

@@ -64,6 +64,8 @@ type Retention struct {
 	// most it will keep; a negative Limit is none.
 	Kept  int64 `json:"retained_bytes"`
 	Limit int64 `json:"limit_bytes"`
+	// Budget is what the operator lets it keep, which a capture reports on; zero where nobody does.
+	Budget int64 `json:"-"`
 	// Purge is how long it takes until log that the archive lacks may be purged by age;
 	// negative where age purges nothing.
 	Purge time.Duration `json:"-"`

@@ -15,12 +15,14 @@ import (
 
 	"txreel/archive"
 	"txreel/capture"
+	"txreel/sources/postgres"
 )
 
 type captureCmd struct {
 	archiveFlag
 	databaseFlags
 	spoolFlags
+	budgetFlags
 	FlushAge  time.Duration `default:"1s" help:"Ship a segment when its oldest commit is this old."`
 	FlushSize byteSize      `default:"8MiB" help:"Ship a segment when it is this large, compressed."`
 	Heartbeat time.Duration `default:"1m" help:"Ship a segment at least this often, also when nothing happens."`
@@ -46,6 +48,11 @@ func (c *captureCmd) Run(a *app) error {
 	defer release()
 
 	r := recording{captureCmd: c, database: c.database(), store: store, log: log, status: status, monitor: monitor, worked: held}
+	guard := func(context.Context) error { return nil }
+	if pg, ok := r.database.(*postgresDatabase); ok {
+		pg.budget = &walBudget{budgetFlags: c.budgetFlags, log: log}
+		guard = pg.guard
+	}
 	// The one recovery path: whatever happened, everything is opened anew the way
 	// a first start does it.
 	wait := backoff.NewExponentialBackOff()
@@ -60,6 +67,9 @@ func (c *captureCmd) Run(a *app) error {
 			return err
 		}
 		monitor.failures.Inc()
+		if err := guard(a.ctx); err != nil {
+			log.Warn().Err(err).Msg("budget for retained log not checked")
+		}
 		if time.Since(begun) > time.Minute {
 			wait.Reset()
 		}
@@ -103,6 +113,7 @@ type recording struct {
 	worked   bool      // an attempt has got as far as streaming
 	beaten   time.Time // when another writer's segment was last found in our place
 	renewed  bool      // a gap has been answered with a new epoch
+	overrun  time.Time // when a gap by choice was last answered so
 	warned   string    // what the last stream warned of, so that it is said once
 }
 
@@ -119,6 +130,13 @@ func lasting(err error) bool {
 // again reports whether err may go away by itself.
 func (r *recording) again(err error) bool {
 	switch {
+	case errors.Is(err, postgres.ErrOverBudget):
+		return true // see postgresDatabase.guard
+	case isBudget(err):
+		// Twice within an hour a base is no answer either: it only reads the source once more.
+		last := r.overrun
+		r.overrun, r.worked = time.Now(), true // source and archive are as they should be
+		return time.Since(last) > time.Hour
 	case errors.Is(err, capture.ErrGap) && r.NewEpoch && !r.renewed:
 		// It is on record now, and was expected. Once: a second gap right behind the
 		// first is a cause that a new epoch does not mend.
@@ -211,7 +229,10 @@ func (r *recording) recordGap(ctx context.Context, a *archive.Archive, epoch arc
 }
 
 func gapCause(gap error) string {
-	if errors.Is(gap, capture.ErrDiverged) {
+	switch {
+	case isBudget(gap):
+		return archive.CauseBudget
+	case errors.Is(gap, capture.ErrDiverged):
 		return archive.CauseDiverged
 	}
 	return archive.CauseGap
@@ -235,7 +256,7 @@ func (r *recording) epoch(ctx context.Context, a *archive.Archive, id incarnatio
 	if err != nil || gap == nil {
 		return last, err
 	}
-	if !r.NewEpoch {
+	if !r.NewEpoch && !consented(gap.Cause) {
 		return last, fmt.Errorf("%w: epoch %d ends at %s (%s): %s", capture.ErrGap, last.Number, gap.Tail.Position, gap.Detected, gap.Detail)
 	}
 	e, err := a.StartEpoch(ctx, epochs, gap.Cause, gap.Detail, id.terms)

@@ -32,7 +32,8 @@ type baseFlags struct {
 // postgresDatabase is a PostgreSQL database.
 type postgresDatabase struct {
 	*databaseFlags
-	whole bool // the next stream is to be read in one piece: see postgres.ErrInDoubt
+	whole  bool       // the next stream is to be read in one piece: see postgres.ErrInDoubt
+	budget *walBudget // of a capture; nil in other commands
 }
 
 func (d *postgresDatabase) identify(ctx context.Context) (incarnation, error) {
@@ -86,7 +87,12 @@ func (d *postgresDatabase) connected(ctx context.Context, do func(*pgx.Conn) err
 // than a server takes to notice that a connection is dead.
 const reconnectWait = 90 * time.Second
 
-func (d *postgresDatabase) open(ctx context.Context, _ *archive.Archive, epoch archive.Epoch, tail archive.Tail, again bool) (stream, error) {
+func (d *postgresDatabase) open(ctx context.Context, a *archive.Archive, epoch archive.Epoch, tail archive.Tail, again bool) (stream, error) {
+	if tail.Seq > 0 {
+		if err := d.budget.overrun(); err != nil {
+			return nil, err
+		}
+	}
 	id, err := d.identify(ctx)
 	if err == nil {
 		err = sameTimeline(epoch, id.terms["timeline"])
@@ -102,6 +108,15 @@ func (d *postgresDatabase) open(ctx context.Context, _ *archive.Archive, epoch a
 	opts := postgres.SourceOptions{URL: d.Source, Slot: d.Slot, Publication: d.Publication, Tail: tail.Position, Latest: tail.Latest,
 		SpillDir: d.SpillDir, Whole: d.whole}
 	d.whole = false
+	var chosen *archive.Choice
+	if d.budget != nil {
+		choice, err := d.budget.choose(ctx, a, epoch.Number)
+		if err != nil {
+			return nil, err
+		}
+		chosen = choice
+		opts.Budget, opts.DropAtBudget, opts.Looked = choice.Budget, choice.AtBudget == archive.AtBudgetDrop, d.budget.looked
+	}
 	if again {
 		// When the network broke the slot is still held by ourselves, until the server
 		// gives up our old connection.
@@ -111,7 +126,7 @@ func (d *postgresDatabase) open(ctx context.Context, _ *archive.Archive, epoch a
 	if err != nil {
 		return nil, err
 	}
-	return &postgresStream{Source: s, whole: &d.whole}, nil
+	return &postgresStream{Source: s, database: d, choice: chosen}, nil
 }
 
 // sameTimeline refuses to go on with a record on a server that was promoted, or
@@ -153,6 +168,9 @@ func (d *postgresDatabase) ensureSlot(ctx context.Context, conn *pgx.Conn) error
 	}
 	if err != nil {
 		return err
+	}
+	if d.budget != nil {
+		d.budget.dropped = "" // its gap is on record: this is the epoch behind it
 	}
 	return postgres.CreateSlot(ctx, d.Source, d.Slot, int(d.LockTimeout.Milliseconds()))
 }
@@ -260,14 +278,15 @@ func slotRetention(slot string, h *postgres.Health) *sources.Retention {
 // postgresStream is a stream of a slot.
 type postgresStream struct {
 	*postgres.Source
-	whole *bool // set when the next stream is to be read in one piece
+	database *postgresDatabase
+	choice   *archive.Choice // nil without a budget
 }
 
 // Next implements capture.Source.
 func (s *postgresStream) Next(ctx context.Context) (*change.Message, error) {
 	m, err := s.Source.Next(ctx)
 	if err != nil && errors.Is(err, postgres.ErrInDoubt) {
-		*s.whole = true
+		s.database.whole = true
 	}
 	return m, err
 }
@@ -281,5 +300,9 @@ func (s *postgresStream) Retention() *sources.Retention {
 	if h == nil {
 		return nil
 	}
-	return slotRetention("", h)
+	r := slotRetention("", h)
+	if s.choice != nil {
+		r.Budget = budgetOf(s.choice, h)
+	}
+	return r
 }

@@ -96,7 +96,8 @@ func (m *monitor) registry() *prometheus.Registry {
 		return time.Since(m.progress()).Seconds()
 	})
 	gauge("txreel_retained_wal_bytes", "Log the source keeps that is not durable in the archive yet; with PostgreSQL, for the slot.", m.retention(func(r *sources.Retention) float64 { return float64(r.Kept) }))
-	gauge("txreel_retained_wal_limit_bytes", "PostgreSQL: log the source may keep for the slot (max_slot_wal_keep_size); -1 is no limit.", m.retention(func(r *sources.Retention) float64 { return float64(r.Limit) }))
+	gauge("txreel_retained_wal_limit_bytes", "Log the source may keep: for the slot (max_slot_wal_keep_size), or of binlog in all (max_binlog_total_size, binlog_space_limit); -1 is no limit.", m.retention(func(r *sources.Retention) float64 { return float64(r.Limit) }))
+	gauge("txreel_wal_budget_bytes", "PostgreSQL: log the source may keep for the slot before --at-wal-budget applies.", m.retention(func(r *sources.Retention) float64 { return float64(r.Budget) }))
 	gauge("txreel_time_to_purge_seconds", "MySQL, MariaDB: seconds until the source may purge binlog that is not durable in the archive; -1 is never by age.", m.retention(func(r *sources.Retention) float64 {
 		if r.Purge < 0 {
 			return -1

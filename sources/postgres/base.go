@@ -130,7 +130,7 @@ func (b *baseRun) openSnapshot(ctx context.Context) error {
 	} {
 		results, err := exporter.Exec(ctx, step.sql).ReadAll()
 		if err != nil {
-			return explainSlot(name, err)
+			return explainSlot(name, err, readBlocker(ctx, b.URL, err))
 		}
 		if step.value == nil {
 			continue

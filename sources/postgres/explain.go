@@ -67,12 +67,15 @@ func explainStream(err error) error {
 	return wrapSQL("stream from the source", err)
 }
 
-// explainSlot says what stands in the way of a new slot.
-func explainSlot(name string, err error) error {
+// explainSlot says what stands in the way of a new slot; blocker is what readBlocker found.
+func explainSlot(name string, err error, blocker string) error {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		switch pgErr.Code {
 		case "55P03": // lock_not_available
+			if blocker != "" {
+				return fmt.Errorf("create slot %q: a write transaction is still running: %s, and try again; a longer --lock-timeout waits for it", name, blocker)
+			}
 			return fmt.Errorf("create slot %q: a write transaction is still running, or prepared and forgotten: look at pg_stat_activity (backend_xid is not null) and pg_prepared_xacts, end it, and try again", name)
 		case "53400": // configuration_limit_exceeded
 			return fmt.Errorf("create slot %q: no slot is free: ALTER SYSTEM SET max_replication_slots to a larger value and restart the server", name)

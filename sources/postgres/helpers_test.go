@@ -80,7 +80,7 @@ func (s *site) confirmed() string {
 
 // options are those of a capture of the site, with little patience.
 func (s *site) options(tail change.Position) SourceOptions {
-	return SourceOptions{URL: s.url(), Slot: s.db, Publication: "txreel", Tail: tail, statusEvery: 100 * time.Millisecond, stopGrace: 50 * time.Millisecond}
+	return SourceOptions{URL: s.url(), Slot: s.db, Publication: "txreel", Tail: tail, statusEvery: 100 * time.Millisecond, stopGrace: 50 * time.Millisecond, fenceEvery: -1}
 }
 
 func (s *site) tryOpen(o SourceOptions) (*Source, error) {

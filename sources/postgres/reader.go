@@ -177,10 +177,22 @@ func (s *Source) writeStatus(ctx context.Context) {
 // the replication connection follows it shortly after: nothing is lost, the slot
 // keeps the log.
 func (s *Source) watch(ctx context.Context) {
+	var fencedAt time.Time
 	for {
 		h, err := s.look(ctx)
+		if every := s.opts.fenceEvery; err == nil && every > 0 && time.Since(fencedAt) >= every {
+			fencedAt = time.Now()
+			err = s.writeFence(ctx)
+		}
 		if err == nil {
 			s.health.Store(h)
+			if s.opts.Looked != nil {
+				s.opts.Looked(h)
+			}
+			if err := h.within(&s.opts); err != nil {
+				s.fail(err)
+				return
+			}
 			wait, cancel := context.WithTimeout(ctx, s.opts.statusEvery)
 			_, err = s.control.WaitForNotification(wait)
 			expired := wait.Err() != nil

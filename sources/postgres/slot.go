@@ -145,9 +145,14 @@ func CreateSlot(ctx context.Context, url, name string, lockTimeout int) error {
 	if err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", lockTimeout)).Close(); err != nil {
 		return wrapSQL("set lock_timeout", err)
 	}
-	// EXPORT_SNAPSHOT is the default and needless; the old syntax serves all versions.
-	if err := conn.Exec(ctx, "CREATE_REPLICATION_SLOT "+quoteIdent(name)+" LOGICAL pgoutput NOEXPORT_SNAPSHOT").Close(); err != nil {
-		return explainSlot(name, err)
+	// EXPORT_SNAPSHOT is the default and needless. From 17 on standbys with sync_replication_slots keep a copy of the
+	// slot, so that it outlives the primary.
+	options := " NOEXPORT_SNAPSHOT"
+	if majorVersion(conn) >= 17 {
+		options = " (SNAPSHOT 'nothing', FAILOVER true)"
+	}
+	if err := conn.Exec(ctx, "CREATE_REPLICATION_SLOT "+quoteIdent(name)+" LOGICAL pgoutput"+options).Close(); err != nil {
+		return explainSlot(name, err, readBlocker(ctx, url, err))
 	}
 	return nil
 }

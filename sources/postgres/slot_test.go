@@ -60,7 +60,7 @@ func testSlotCreation(t *testing.T, pg *dbtest.Postgres) {
 	s := newSite(t, pg, "creation")
 	s.exec("begin; insert into t default values; prepare transaction 'forgotten'")
 	err := CreateSlot(t.Context(), s.url(), "creation2", 300)
-	if err == nil || errors.Is(err, capture.ErrUnreachable) || !strings.Contains(err.Error(), "pg_prepared_xacts") {
+	if err == nil || errors.Is(err, capture.ErrUnreachable) || !strings.Contains(err.Error(), "still running") {
 		t.Errorf("%v", err)
 	}
 	if n := s.one("select count(*) from pg_replication_slots where slot_name = 'creation2'"); n != "0" {
@@ -93,6 +93,50 @@ func testSlotCreation(t *testing.T, pg *dbtest.Postgres) {
 	}
 	if slot, err := ReadSlot(t.Context(), conn, "creation2"); err != nil || slot.Exists {
 		t.Errorf("dropped: %+v, %v", slot, err)
+	}
+}
+
+// testBlocker expects to be told which transaction a new slot waits for. Nobody else may write meanwhile.
+func testBlocker(t *testing.T, pg *dbtest.Postgres) {
+	s := newSite(t, pg, "blocker")
+	create := func() string {
+		t.Helper()
+		err := CreateSlot(t.Context(), s.url(), "blocker2", 300)
+		if err == nil {
+			t.Fatal("created")
+		}
+		return err.Error()
+	}
+	s.exec("begin; insert into t default values; prepare transaction 'it''s'")
+	if says := create(); !strings.Contains(says, `ROLLBACK PREPARED 'it''s' in that database`) || !strings.Contains(says, `database "blocker"`) {
+		t.Error(says)
+	}
+	s.exec("rollback prepared 'it''s'")
+	conn := s.conn()
+	if _, err := conn.Exec(t.Context(), "set application_name = 'the culprit'; begin; insert into t default values"); err != nil {
+		t.Fatal(err)
+	}
+	if says := create(); !strings.Contains(says, fmt.Sprintf(`pid %d (application "the culprit", role "postgres", database "blocker") has had it open for`, conn.PgConn().PID())) || !strings.Contains(says, `"idle in transaction"`) {
+		t.Error(says)
+	}
+	// A role that may not see it says what it knows.
+	s.exec("create role blind login replication password 'x'")
+	err := CreateSlot(t.Context(), pg.URLAs("blind", "x", s.db), "blocker2", 300)
+	if err == nil || !strings.Contains(err.Error(), "pg_prepared_xacts") {
+		t.Error(err)
+	}
+	s.exec("drop role blind")
+}
+
+// testFailoverSlot expects that standbys may keep a copy of the slot, where the server can do that.
+func testFailoverSlot(t *testing.T, pg *dbtest.Postgres) {
+	if pg.Major < 17 {
+		t.Logf("PostgreSQL %d has no failover slots", pg.Major)
+		return
+	}
+	s := newSite(t, pg, "failover")
+	if got := s.one("select failover from pg_replication_slots where slot_name = 'failover'"); got != "t" {
+		t.Errorf("failover is %s", got)
 	}
 }
 

@@ -37,10 +37,18 @@ type SourceOptions struct {
 	// Whole asks for every transaction in one piece once it has committed (protocol 1). The server then collects large
 	// ones on its own disk: ErrInDoubt is the only reason to ask for it.
 	Whole bool
+	// DropAtBudget ends the stream with ErrOverBudget when the source keeps Budget bytes of log for the slot. A zero
+	// Budget is the server's own limit.
+	DropAtBudget bool
+	Budget       int64
+	// Looked, if not nil, is called with what Health returns from then on. Calls do not overlap, and have ended when
+	// Close returns.
+	Looked func(*Health)
 
 	// Zero means the constants below; tests have less time.
 	statusEvery, silence, stopGrace time.Duration
 	spoolPages                      int
+	fenceEvery                      time.Duration // negative: no fences
 }
 
 func (o *SourceOptions) defaults() {
@@ -55,6 +63,9 @@ func (o *SourceOptions) defaults() {
 	}
 	if o.stopGrace == 0 {
 		o.stopGrace = stopGrace
+	}
+	if o.fenceEvery == 0 {
+		o.fenceEvery = fenceInterval
 	}
 	if o.spoolPages == 0 {
 		o.spoolPages = spoolPages
@@ -74,6 +85,8 @@ const (
 	senderTimeout = "60s"
 	// silenceLimit is how long a server that was asked may stay silent.
 	silenceLimit = 45 * time.Second
+	// fenceInterval is how often, at most, a fence is written.
+	fenceInterval = 10 * time.Second
 	// stopGrace is how long a source that shuts down is read on, so that what is
 	// sealed can still be acknowledged, before its walsender is let go.
 	stopGrace = 1500 * time.Millisecond
@@ -100,6 +113,12 @@ type Source struct {
 	failOnce sync.Once
 	failure  error         // set before failed is closed
 	failed   chan struct{} // closed by the first failure
+
+	traffic atomic.Uint64          // transactions that came
+	written atomic.Pointer[fenced] // the last fence
+	// Of the watching goroutine: fences written, traffic at the last of them, and that none can be.
+	fences, fencedTraffic uint64
+	noFences              bool
 
 	position change.Position
 	parser   parser
@@ -187,12 +206,22 @@ func (s *Source) check(ctx context.Context) error {
 		}
 		return err
 	}
+	health, err := ReadHealth(ctx, s.control, s.opts.Slot)
+	if err == nil {
+		err = health.within(&s.opts)
+	}
+	if err != nil {
+		return err
+	}
 	if s.clock, err = Clock(ctx, s.control); err != nil {
 		return err
 	}
 	s.position = s.start.Position()
 	s.parser.streams = streams{spool: spool{dir: s.opts.SpillDir, limit: s.opts.spoolPages}, empties: majorVersion(s.control.PgConn()) < 15}
 	s.parser.start, s.parser.time = s.start, s.opts.Latest
+	if s.parser.chain, err = newChain(); err != nil {
+		return err
+	}
 	if s.opts.Tail == "" {
 		s.parser.time = s.clock // what Start says
 	}

@@ -38,6 +38,7 @@ func TestStreamOnOneServer(t *testing.T) {
 		"keepalives":           testKeepalives,
 		"slot":                 testSlotChecks,
 		"slot creation":        testSlotCreation,
+		"fences":               testFences,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -16,8 +16,23 @@ func (s *Source) Next(ctx context.Context) (*change.Message, error) {
 	m, err := s.next(ctx)
 	if err == nil && m.Position != "" {
 		s.position = m.Position
+		if err := s.passed(m); err != nil {
+			s.fail(err)
+			return nil, err
+		}
 	}
 	return m, err
+}
+
+// passed counts what came, and looks at idle moments whether a fence is missing.
+func (s *Source) passed(m *change.Message) error {
+	switch {
+	case m.Kind == change.KindCommit && m.Note == "":
+		s.traffic.Add(1)
+	case m.Kind == change.KindIdle:
+		return s.parser.fences(s.written.Load())
+	}
+	return nil
 }
 
 // Position implements capture.Source.
@@ -143,6 +158,8 @@ type parser struct {
 	types     [][]byte // Type messages since the last Relation message
 	met       uint64   // descriptions and pieces of transactions met so far
 	streams   streams
+	chain     string // of the fences that this stream writes
+	fenced    uint64 // number of the fence met last
 
 	open bool        // inside a transaction
 	skip bool        // the open transaction is in the archive already
@@ -436,10 +453,17 @@ func (p *parser) standalone(m []byte) (*change.Message, error) {
 	if end <= p.start {
 		return nil, nil
 	}
+	note := ""
+	if n := p.fenceOf(&l); n > 0 {
+		if err := p.meet(n); err != nil {
+			return nil, err
+		}
+		note = string(l.Content)
+	}
 	p.end = max(p.end, end)
 	p.queue = append(p.queue[:0],
 		change.Message{Kind: change.KindBegin},
 		change.Message{Kind: change.KindData, Raw: m},
-		change.Message{Kind: change.KindCommit, Position: end.Position(), CommitTime: p.time, Received: p.received})
+		change.Message{Kind: change.KindCommit, Position: end.Position(), CommitTime: p.time, Received: p.received, Note: note})
 	return p.queued(), nil
 }

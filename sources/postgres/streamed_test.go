@@ -26,6 +26,8 @@ import (
 func TestStreamedIsTheSame(t *testing.T) {
 	t.Parallel()
 	pg := dbtest.PG(t, "logical_decoding_work_mem=64kB", "autovacuum=off", "max_prepared_transactions=20")
+	t.Run("blocker", func(t *testing.T) { testBlocker(t, pg) }) // before anybody else writes
+	t.Run("failover", func(t *testing.T) { testFailoverSlot(t, pg) })
 	t.Run("in doubt", func(t *testing.T) { testMessageInDoubt(t, pg) })
 	t.Run("again", func(t *testing.T) { testStreamedAgain(t, pg) })
 	seed := rand.Uint64()
