@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"txreel/archive"
-	"txreel/capture"
 	"txreel/change"
 	"txreel/sources"
 	"txreel/sources/postgres"
@@ -32,7 +31,7 @@ type baseFlags struct {
 // postgresDatabase is a PostgreSQL database.
 type postgresDatabase struct {
 	*databaseFlags
-	whole  bool       // the next stream is to be read in one piece: see postgres.ErrInDoubt
+	whole  bool       // the next stream is to be read in one piece: see postgres.ErrPieces
 	budget *walBudget // of a capture; nil in other commands
 }
 
@@ -95,7 +94,7 @@ func (d *postgresDatabase) open(ctx context.Context, a *archive.Archive, epoch a
 	}
 	id, err := d.identify(ctx)
 	if err == nil {
-		err = sameTimeline(epoch, id.terms["timeline"])
+		err = sameTimeline(epoch, id.terms["timeline"], func(was, is int32) string { return d.forkedTail(ctx, a, tail, was, is) })
 	}
 	if err != nil {
 		return nil, err
@@ -127,18 +126,6 @@ func (d *postgresDatabase) open(ctx context.Context, a *archive.Archive, epoch a
 		return nil, err
 	}
 	return &postgresStream{Source: s, database: d, choice: chosen}, nil
-}
-
-// sameTimeline refuses to go on with a record on a server that was promoted, or
-// restored, since the epoch began: the last of what is recorded may never have happened
-// there, and what happened there instead may be missing, without a trace in the
-// positions (Invariant 6).
-func sameTimeline(epoch archive.Epoch, is string) error {
-	was := epoch.Source["timeline"]
-	if was == "" || was == is {
-		return nil
-	}
-	return fmt.Errorf("%w: the source was on timeline %s when epoch %d began and is on timeline %s now: it was promoted or restored, and where the record ends is not certain to be in its history: run capture with --new-epoch to go on behind the gap", capture.ErrDiverged, was, epoch.Number, is)
 }
 
 // ensureSlot makes the slot of an epoch that holds nothing yet. One that exists
@@ -285,7 +272,7 @@ type postgresStream struct {
 // Next implements capture.Source.
 func (s *postgresStream) Next(ctx context.Context) (*change.Message, error) {
 	m, err := s.Source.Next(ctx)
-	if err != nil && errors.Is(err, postgres.ErrInDoubt) {
+	if err != nil && errors.Is(err, postgres.ErrPieces) {
 		s.database.whole = true
 	}
 	return m, err

@@ -129,14 +129,15 @@ func TestWhatIsTriedAgain(t *testing.T) {
 func TestTimelines(t *testing.T) {
 	t.Parallel()
 	epoch := archive.Epoch{Number: 2, Source: map[string]string{"timeline": "1"}}
-	if err := sameTimeline(epoch, "1"); err != nil {
+	forked := func(was, is int32) string { return fmt.Sprintf(" from %d to %d", was, is) }
+	if err := sameTimeline(epoch, "1", forked); err != nil {
 		t.Error(err)
 	}
-	if err := sameTimeline(archive.Epoch{}, "3"); err != nil {
+	if err := sameTimeline(archive.Epoch{}, "3", forked); err != nil {
 		t.Error(err)
 	}
-	err := sameTimeline(epoch, "2")
-	if !errors.Is(err, capture.ErrGap) || !errors.Is(err, capture.ErrDiverged) || !strings.Contains(err.Error(), "--new-epoch") {
+	err := sameTimeline(epoch, "2", forked)
+	if !errors.Is(err, capture.ErrGap) || !errors.Is(err, capture.ErrDiverged) || !strings.Contains(err.Error(), "--new-epoch") || !strings.Contains(err.Error(), "restored from 1 to 2: run") {
 		t.Error(err)
 	}
 }

@@ -87,7 +87,7 @@ func (s *Source) take(b *batch, msg pgproto3.BackendMessage) error {
 	case *pgproto3.CopyData:
 		return s.takeCopyData(b, m.Data)
 	case *pgproto3.ErrorResponse:
-		return explainStream(pgconn.ErrorResponseToPgError(m))
+		return s.explain(pgconn.ErrorResponseToPgError(m))
 	case *pgproto3.NoticeResponse:
 		// PostgreSQL 18 goes on without a publication that is missing, skipping
 		// what it would have published, and says so in a warning only.
@@ -101,6 +101,15 @@ func (s *Source) take(b *batch, msg pgproto3.BackendMessage) error {
 		return nil
 	}
 	return fmt.Errorf("unexpected message %T in the stream", msg)
+}
+
+// explain is explainStream for an error that the server reports in the stream. Decoding what has not ended yet is the
+// harder task for it, in which catalogs may be missing what was rolled back since: an internal error gets another chance in one piece.
+func (s *Source) explain(err *pgconn.PgError) error {
+	if err.Code == "XX000" && !s.opts.Whole { // internal_error
+		return fmt.Errorf("%w: %w: it is read again in one piece", ErrPieces, err)
+	}
+	return explainStream(err)
 }
 
 func (s *Source) takeCopyData(b *batch, data []byte) error {

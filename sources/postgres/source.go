@@ -35,7 +35,7 @@ type SourceOptions struct {
 	// memory. Empty means the system's temporary folder.
 	SpillDir string
 	// Whole asks for every transaction in one piece once it has committed (protocol 1). The server then collects large
-	// ones on its own disk: ErrInDoubt is the only reason to ask for it.
+	// ones on its own disk: ErrPieces is the only reason to ask for it.
 	Whole bool
 	// DropAtBudget ends the stream with ErrOverBudget when the source keeps Budget bytes of log for the slot. A zero
 	// Budget is the server's own limit.

@@ -33,6 +33,7 @@ func TestStreamOnOneServer(t *testing.T) {
 		"idle time":            testIdleTime,
 		"two at once":          testTwoAtOnce,
 		"publication":          testPublicationChanges,
+		"publication unseen":   testPublicationUnseen,
 		"terminated":           testTerminated,
 		"silence":              testSilence,
 		"keepalives":           testKeepalives,
@@ -348,6 +349,25 @@ func testPublicationChanges(t *testing.T, pg *dbtest.Postgres) {
 		if _, err := s.tryOpen(s.options(tail)); !errors.Is(err, capture.ErrGap) {
 			t.Errorf("opened after %s: %v", c.sql, err)
 		}
+	}
+}
+
+// testPublicationUnseen drops the publication between two looks at the catalog: the stream itself must end. Version 18
+// only warns, and leaves out what would have been published.
+func testPublicationUnseen(t *testing.T, pg *dbtest.Postgres) {
+	s := newSite(t, pg, "unseen")
+	o := s.options("")
+	o.statusEvery, o.silence = time.Hour, time.Hour
+	src, err := s.tryOpen(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.exec("insert into t default values")
+	nextTransaction(t, src)
+	s.exec("drop publication txreel")
+	s.exec("insert into t default values")
+	if err := failure(t, src); !errors.Is(err, capture.ErrGap) || !strings.Contains(err.Error(), "publication") {
+		t.Error(err)
 	}
 }
 

@@ -38,7 +38,7 @@ type streamed struct {
 	// told is where the logical messages begin, plus one, that end the tape; zero when others do. The server sends those
 	// of subtransactions under the id of the whole transaction.
 	told int64
-	// doubt is the same of messages that were rolled back, or not: see ErrInDoubt.
+	// doubt is the same of messages that were rolled back, or not: see ErrPieces.
 	doubt int64
 }
 
@@ -50,9 +50,10 @@ type sub struct {
 	told int64
 }
 
-// ErrInDoubt is returned by Next when the server rolled back a part of a transaction that it had sent, and cannot say
-// whether a logical message was in that part. Read again in one piece (SourceOptions.Whole) there is no doubt.
-var ErrInDoubt = errors.New("the source does not say whether a logical message was rolled back")
+// ErrPieces is wrapped by an error of Next after which the stream has to be read in one piece (SourceOptions.Whole): the
+// server rolled back a part of a transaction that it had sent, and does not say whether a logical message was in that
+// part; or it failed to decode a transaction that has not ended, and may never have to.
+var ErrPieces = errors.New("the source cannot be read piece by piece")
 
 // Kinds of records.
 const (
@@ -194,12 +195,12 @@ func (s *streams) abort(m []byte) (bool, error) {
 	return true, nil
 }
 
-// certain returns ErrInDoubt when it is not certain what of the transaction was rolled back.
+// certain returns an error wrapping ErrPieces when it is not certain what of the transaction was rolled back.
 func (t *streamed) certain() error {
 	if t.doubt == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w with a part of transaction %d: it is read again in one piece", ErrInDoubt, t.xid)
+	return fmt.Errorf("%w: it does not say whether a logical message was rolled back with a part of transaction %d, which is read again in one piece", ErrPieces, t.xid)
 }
 
 // describes notes that the transaction that is replayed describes a relation, and what was said of it before.

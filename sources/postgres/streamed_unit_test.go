@@ -126,8 +126,8 @@ func TestParserOfStreamedTransactions(t *testing.T) {
 			if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
 				t.Fatalf("error %v, want %q", err, c.err)
 			}
-			if strings.Contains(c.name, "doubt") && !errors.Is(err, ErrInDoubt) {
-				t.Errorf("%v is not ErrInDoubt", err)
+			if strings.Contains(c.name, "doubt") && !errors.Is(err, ErrPieces) {
+				t.Errorf("%v is not ErrPieces", err)
 			}
 			if values(got) != c.want {
 				t.Fatalf("got %s, want %s", values(got), c.want)
