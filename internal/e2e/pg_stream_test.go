@@ -12,6 +12,45 @@ import (
 	"txreel/internal/dbtest"
 )
 
+// TestReadAgainInOnePiece records a transaction that the source cannot send faithfully before it has ended: a logical
+// message in it was rolled back. The capture goes on by itself, and the record holds what was committed.
+func TestReadAgainInOnePiece(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, dbtest.PG(t, "logical_decoding_work_mem=64kB"), "pieces", nil).setup()
+	s.exec(`CREATE TABLE t (id int PRIMARY KEY, v text)`)
+	capture := s.capture()
+	a := s.waitArchive()
+	s.waitBases(a, 1, 1)
+	s.exec(`INSERT INTO t VALUES (1)`)
+	s.waitPast(a, s.here())
+	s.exec(`BEGIN; INSERT INTO t VALUES (2); SAVEPOINT a; SELECT pg_logical_emit_message(true, 'app', 'rolled back');
+		INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(3, 300) i; ROLLBACK TO a; INSERT INTO t VALUES (1000); COMMIT`)
+	s.exec(`BEGIN; INSERT INTO t VALUES (1001); SELECT pg_logical_emit_message(true, 'app', 'committed'); COMMIT`)
+	s.waitPast(a, s.here())
+	if !capture.alive() || !capture.has("piece by piece") {
+		t.Errorf("the capture did not read it again:\n%s", tail(capture.stderr(), 5))
+	}
+	rows, messages := 0, ""
+	for _, txn := range readRecord(t, a, 1) {
+		rows += len(txn.rows["public.t"])
+		for _, m := range txn.messages {
+			if !strings.HasPrefix(m, "txreel.fence") {
+				messages += m + ";"
+			}
+		}
+	}
+	if rows != 4 || !strings.Contains(messages, "committed") || strings.Contains(messages, "rolled back") {
+		t.Errorf("%d rows, messages %q", rows, messages)
+	}
+	s.restore("pieces_again")
+	s.same("pieces_again")
+	s.must("verify", "--full")
+	capture.signal(terminate)
+	if code := capture.wait(time.Minute); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
 // TestForkedTail restores the source from an earlier copy of its files, which puts it on another timeline: what was
 // recorded since never happened there, and the gap says from where on.
 func TestForkedTail(t *testing.T) {

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"txreel/capture"
 	"txreel/change"
 	"txreel/sources/postgres/lsn"
 	"txreel/sources/postgres/pgoutput"
@@ -212,6 +215,21 @@ func TestParserOfStreamedDefinitions(t *testing.T) {
 	h := last(p, msgStart(14, 1), by(15, fresh), by(15, row), msgStop, msgAbort(14, 15), msgStart(14, 0), by(14, old), by(14, row), msgStop, msgStreamCommit(14, 0x80, 0x90))
 	if g.Defs[0] != d.Defs[0] || h.Defs[0] != d.Defs[0] {
 		t.Error("a description that was rolled back counts")
+	}
+}
+
+// An internal error of the server gets another chance in one piece, and only one.
+func TestInternalErrorIsReadAgain(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		code          string
+		whole, pieces bool
+	}{{"XX000", false, true}, {"XX000", true, false}, {"57P01", false, false}, {"42704", false, false}} {
+		s := &Source{opts: SourceOptions{Whole: c.whole}}
+		err := s.take(&batch{}, &pgproto3.ErrorResponse{Code: c.code, Message: "could not map filenumber"})
+		if errors.Is(err, ErrPieces) != c.pieces || errors.Is(err, ErrPieces) && errors.Is(err, capture.ErrGap) {
+			t.Errorf("%s, %t: %v", c.code, c.whole, err)
+		}
 	}
 }
 
