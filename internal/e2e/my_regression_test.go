@@ -62,24 +62,30 @@ func TestMyRegressions(t *testing.T) {
 			}
 			lines := strings.Split(string(text), "\n")
 			for _, c := range lostElsewhere {
-				if !slices.ContainsFunc(lines, func(line string) bool { return contains(line, c.want...) }) {
-					t.Errorf("%s: no line of the export has all of %.200q", c.name, c.want)
-				}
-				if c.never != "" && strings.Contains(string(text), c.never) {
-					t.Errorf("%s: the export says %q", c.name, c.never)
-				}
-			}
-			if t.Failed() {
-				t.Logf("%.20000s", text)
+				t.Run(c.name, func(t *testing.T) {
+					if !slices.ContainsFunc(lines, func(line string) bool { return contains(line, c.want...) }) {
+						t.Errorf("no line of the export has all of %.200q:\n%.20000s", c.want, text)
+					}
+					if c.never != "" && strings.Contains(string(text), c.never) {
+						t.Errorf("the export says %q", c.never)
+					}
+				})
 			}
 			if r := s.must("log", "--op", "truncate"); !contains(r.stdout, "shop.cleared", "truncate") {
 				t.Errorf("the log of what was emptied:\n%s", r.stdout)
 			}
-			s.idleMoment(a, time.Now())
+			t.Run("idle moment", func(t *testing.T) { s.in(t).idleMoment(a, time.Now()) })
 			capture.kill()
-			s.restoredIsAnother(a)
+			t.Run("restored is another", func(t *testing.T) { s.in(t).restoredIsAnother(a) })
 		})
 	}
+}
+
+// in returns the site for a part of the test.
+func (s *mySite) in(t *testing.T) *mySite {
+	part := *s
+	part.t = t
+	return &part
 }
 
 // idleMoment restores a server in which nothing has happened since to a moment behind its last commit. The target has done

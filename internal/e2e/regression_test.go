@@ -10,6 +10,7 @@ import (
 
 	"txreel/archive"
 	"txreel/internal/dbtest"
+	"txreel/sources/postgres/lsn"
 )
 
 // TestRegressions does to a database what other tools for PostgreSQL are known to have lost or to have told wrong, and
@@ -44,37 +45,57 @@ func TestRegressions(t *testing.T) {
 	end := s.here()
 	moment := time.Now()
 	s.waitPast(a, end)
+	for _, part := range []struct {
+		name string
+		test func(*site)
+	}{
+		{"values at an idle moment", func(s *site) { s.idleMoment(a, moment) }},
+		{"points of another kind", func(s *site) { s.otherPoints(end) }},
+		{"gap stays", func(s *site) { s.gapStays(a, capture) }},
+		{"older slot", func(s *site) { s.olderSlot(a) }},
+	} {
+		t.Run(part.name, func(t *testing.T) {
+			of := *s
+			of.t = t
+			part.test(&of)
+		})
+	}
+}
 
-	// Nothing happens any more. A moment behind the last commit can be had all the same.
-	eventually(t, patience(), "the record has passed the moment", func() bool {
-		tail, err := a.Tail(t.Context(), 1)
+// idleMoment restores a database in which nothing has happened since to a moment behind its last commit: everything is there
+// but what no log has, which the report names.
+func (s *site) idleMoment(a *archive.Archive, moment time.Time) {
+	s.t.Helper()
+	eventually(s.t, patience(), "the record has passed the moment", func() bool {
+		tail, err := a.Tail(s.t.Context(), 1)
 		return err == nil && int64(tail.Latest) > moment.UnixMicro()
 	})
 	r := s.restore("regress_again", "--to-time", moment.UTC().Format(time.RFC3339Nano))
 	want, got := s.dump(s.db), s.dump("regress_again")
 	if rows := got[`"public"."fleeting"`].Rows; rows != 0 {
-		t.Errorf("%d rows of a table that is not logged", rows)
+		s.t.Errorf("%d rows of a table that is not logged", rows)
 	}
 	delete(want, `"public"."fleeting"`)
 	delete(got, `"public"."fleeting"`)
 	if diff := dbtest.Diff(want, got); diff != "" {
-		t.Errorf("the restored database differs:\n%s", diff)
+		s.t.Errorf("the restored database differs:\n%s", diff)
 	}
 	for _, missing := range []string{"rows of unlogged tables: 1 tables", "large objects: 1;", "rows of foreign tables: 1 tables"} {
 		if !strings.Contains(r.stdout, missing) {
-			t.Errorf("the report does not say %q:\n%s", missing, r.stdout)
+			s.t.Errorf("the report does not say %q:\n%s", missing, r.stdout)
 		}
 	}
+}
 
-	// One kind of point is not taken for another.
+// otherPoints expects that one kind of point is not taken for another.
+func (s *site) otherPoints(end lsn.LSN) {
+	s.t.Helper()
 	xid := s.value(`SELECT pg_current_xact_id()`)
 	for _, point := range [][2]string{{"--to-position", xid}, {"--to-txn", end.String()}, {"--to-seq", end.String()}} {
 		if r := s.run("restore", "--dry-run", point[0], point[1]); r.code != 2 {
-			t.Errorf("%s %s: exit code %d, want 2:\n%s%s", point[0], point[1], r.code, r.stdout, r.stderr)
+			s.t.Errorf("%s %s: exit code %d, want 2:\n%s%s", point[0], point[1], r.code, r.stdout, r.stderr)
 		}
 	}
-	s.gapStays(a, capture)
-	s.olderSlot(a)
 }
 
 // gapStays sets the source up anew from nothing, and expects that this does not take the gap off the record.
