@@ -350,7 +350,7 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 	if e.json != nil {
 		r.Cause, r.Started = e.json.Cause, e.json.Started
 	}
-	err := v.strays(ctx, epochKey(n)+"/", []string{"epoch.json", "gap.json"}, []string{"bases/", "choices/", "marks/", "rollups/1/", "rollups/2/", "segments/"})
+	err := v.strays(ctx, epochKey(n)+"/", []string{"epoch.json", "gap.json"}, []string{"bases/", "choices/", "marks/", "protection/", "rollups/1/", "rollups/2/", "segments/"})
 	if err != nil {
 		return nil, err
 	}
@@ -359,6 +359,10 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 		return nil, err
 	}
 	r.Gap = gap
+	_, err = v.archive.Protections(ctx, n)
+	if err := v.damage(protectionsKey(n), err); err != nil {
+		return nil, err
+	}
 	marks, err := v.marks(ctx, n)
 	if err != nil {
 		return nil, err

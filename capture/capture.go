@@ -26,6 +26,9 @@ type Source interface {
 	// begins: an archive that holds all of it opens the source there. It may say more than the
 	// commit's own Position, which every transaction repeats.
 	Position() change.Position
+	// Wake makes a Next that waits, or else the next one that would, return at once, with
+	// a KindIdle message if there is nothing else. It may be called from any goroutine.
+	Wake()
 }
 
 // Errors a Source reports, for callers that act on them.
@@ -42,6 +45,8 @@ var (
 	// ErrLongPosition means that the source's position has more bytes than a record can hold:
 	// the source must be changed before it can be recorded.
 	ErrLongPosition = fmt.Errorf("the source's position takes more than the %d bytes that a record has for it: `txreel doctor` says how to shorten it", change.MaxPosition)
+	// ErrUnprotected means that COMMIT on the source does not wait for the archive, and why.
+	ErrUnprotected = errors.New("COMMIT does not wait for the archive")
 	// ErrOtherCapture means that somebody else is reading in our place.
 	ErrOtherCapture = errors.New("another capture is at work")
 )

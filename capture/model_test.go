@@ -236,6 +236,8 @@ func (s *source) Next(ctx context.Context) (*change.Message, error) {
 
 func (s *source) Position() change.Position { return s.position }
 
+func (s *source) Wake() {}
+
 func (s *source) Ack(p change.Position) {
 	before, after := s.step()
 	if before != nil {

@@ -23,6 +23,10 @@ type Options struct {
 	// Grace is how long Run goes on shipping what is whole once it was told to
 	// stop or the source has ended. Default 10 s.
 	Grace time.Duration
+	// Sync says that COMMIT on the source waits for Ack: whatever is whole is shipped as soon
+	// as the segment before it has arrived, and so is the end of an idle source's log,
+	// which commits that are none of ours may wait for.
+	Sync bool
 	// Start opens an empty epoch with a heartbeat: the place, and the source's time,
 	// from which the record is unbroken.
 	Start *change.Message
@@ -37,7 +41,10 @@ type Options struct {
 }
 
 func (o *Options) defaults() {
-	if o.FlushAge == 0 {
+	switch {
+	case o.Sync:
+		o.FlushAge = 0
+	case o.FlushAge == 0:
 		o.FlushAge = time.Second
 	}
 	if o.FlushSize == 0 {
@@ -110,6 +117,9 @@ func (r *run) uploader(ctx context.Context) {
 		r.shipped <- err
 		if err != nil {
 			continue
+		}
+		if r.o.Sync {
+			r.src.Wake() // to be acknowledged at once
 		}
 		if err := r.w.RollUp(ctx, s); err != nil {
 			r.o.Log.Warn().Err(err).Msg("rollup not written; readers will take longer")
@@ -224,7 +234,7 @@ func (r *run) idle(m *change.Message) error {
 	r.o.Status.idle(now)
 	// The source may forget what the archive never saw only once the archive says
 	// that there was nothing to see (Invariant 1).
-	if m.Position == "" || now.Sub(r.last) < r.o.Heartbeat && !r.asked(m.Position) {
+	if m.Position == "" || now.Sub(r.last) < r.o.Heartbeat && !r.asked(m.Position) && !r.awaited(m.Position) {
 		return nil
 	}
 	if err := r.beat(m); err != nil {
@@ -252,6 +262,12 @@ func (r *run) asked(position change.Position) bool {
 	default:
 		return false
 	}
+}
+
+// awaited reports whether commits that are not in the record, of another database or of nothing that is
+// recorded, may wait for the position.
+func (r *run) awaited(position change.Position) bool {
+	return r.o.Sync && position != r.w.Tail().Position
 }
 
 // seal hands the segment to the uploader, which must be free.

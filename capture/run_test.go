@@ -33,6 +33,8 @@ func (s *scripted) Next(ctx context.Context) (*change.Message, error) {
 
 func (s *scripted) Position() change.Position { return s.position }
 
+func (s *scripted) Wake() {}
+
 func (s *scripted) Ack(p change.Position) { s.acked = append(s.acked, p) }
 
 // tick is an idle source's silence.

@@ -39,6 +39,10 @@ type Plan struct {
 	Segments     int    `json:"segments"`
 	SegmentBytes int64  `json:"segment_bytes"` // to be read
 
+	// Protection says for which transactions of the epoch COMMIT waited for the archive; empty when the
+	// capture never was in zero-loss mode.
+	Protection []archive.Span `json:"protection,omitempty"`
+
 	// Changes counts what is replayed, per table.
 	Changes map[string]*change.TableCount `json:"-"`
 }
@@ -72,6 +76,11 @@ func MakePlan(ctx context.Context, a *archive.Archive, d Dialect, g Goal) (*Plan
 	if err := checkBase(ctx, a, p.Base); err != nil {
 		return nil, err
 	}
+	protections, err := a.Protections(ctx, p.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	p.Protection = archive.Spans(protections)
 	return p, p.neighbours(ctx, a)
 }
 

@@ -88,7 +88,29 @@ func (p *Plan) String() string {
 	line("base", "%s after %s, finished %s, server %s: %d tables, %d rows, %d bytes stored",
 		p.Base.ID, p.Base.Seq, p.Base.Finished, p.Base.Server, len(p.Base.Tables), p.BaseRows, p.BaseBytes)
 	line("replay", "%d transactions, %d rows, %d bytes, from %d segments of %d bytes", p.Transactions, p.Rows, p.Bytes, p.Segments, p.SegmentBytes)
+	if text := p.protection(); text != "" {
+		line("zero-loss", "%s", text)
+	}
 	return b.String()
+}
+
+// protection says in a sentence what zero-loss mode promises of the point and of what the archive does not hold.
+func (p *Plan) protection() string {
+	n := len(p.Protection)
+	if n == 0 {
+		return ""
+	}
+	text := "COMMIT of the chosen transaction did not wait for the archive"
+	if archive.Protected(p.Protection, p.Seq) {
+		text = "COMMIT of the chosen transaction waited for the archive"
+	}
+	if p.Next != nil {
+		return text
+	}
+	if last := p.Protection[n-1]; !last.Protected {
+		return text + fmt.Sprintf("; from %s on none did (%s): some that are not recorded may have been lost", last.From, last.Reason)
+	}
+	return text + "; every transaction that was acknowledged since is recorded"
 }
 
 // PhaseTime is how long a phase took.
@@ -107,6 +129,8 @@ type Report struct {
 	Next     *Point             `json:"next_excluded"`
 	Resumed  bool               `json:"resumed"` // continued an interrupted restore
 	Replayed uint64             `json:"replayed_transactions"`
+	Spans    []archive.Span     `json:"protection,omitempty"`
+	ZeroLoss string             `json:"zero_loss,omitempty"` // what the spans mean for the point
 	Rows     uint64             `json:"replayed_rows"`
 	Tables   []TableRows        `json:"tables"`
 	Coverage []archive.Coverage `json:"coverage"`
@@ -119,6 +143,7 @@ func newReport(p *Plan) *Report {
 	return &Report{
 		Archive: p.Archive, Epoch: p.Epoch, Goal: p.Goal, Base: p.base(), Cut: point(p.Cut), Next: point(p.Next),
 		Replayed: p.Transactions, Rows: p.Rows, Coverage: p.Base.Coverage,
+		Spans: p.Protection, ZeroLoss: p.protection(),
 	}
 }
 
@@ -139,6 +164,9 @@ func (r *Report) String() string {
 		line("left out", "nothing that is recorded")
 	}
 	line("replayed", "%d transactions, %d rows on base %s", r.Replayed, r.Rows, r.Base.ID)
+	if r.ZeroLoss != "" {
+		line("zero-loss", "%s", r.ZeroLoss)
+	}
 	for _, t := range r.Tables {
 		line("table", "%s: %d rows", t.Table, t.Rows)
 	}

@@ -26,9 +26,10 @@ type captureCmd struct {
 	FlushAge  time.Duration `default:"1s" help:"Ship a segment when its oldest commit is this old."`
 	FlushSize byteSize      `default:"8MiB" help:"Ship a segment when it is this large, compressed."`
 	Heartbeat time.Duration `default:"1m" help:"Ship a segment at least this often, also when nothing happens."`
-	Metrics   string        `placeholder:"ADDR" help:"Serve Prometheus metrics and /healthz there, such as 127.0.0.1:9187."`
-	NewEpoch  bool          `help:"Go on behind a gap: begin a new epoch, with a new base."`
-	LogFormat string        `enum:"auto,json,text" default:"auto" help:"auto, json or text: auto is text on a terminal."`
+	syncFlags
+	Metrics   string `placeholder:"ADDR" help:"Serve Prometheus metrics and /healthz there, such as 127.0.0.1:9187."`
+	NewEpoch  bool   `help:"Go on behind a gap: begin a new epoch, with a new base."`
+	LogFormat string `enum:"auto,json,text" default:"auto" help:"auto, json or text: auto is text on a terminal."`
 }
 
 // Run implements the command.
@@ -47,7 +48,13 @@ func (c *captureCmd) Run(a *app) error {
 	}
 	defer release()
 
+	if c.Sync {
+		c.SyncWait = c.SyncTimeout
+	}
 	r := recording{captureCmd: c, database: c.database(), store: store, log: log, status: status, monitor: monitor, worked: held}
+	if c.Sync {
+		defer r.guardCommits(a.ctx)()
+	}
 	guard := func(context.Context) error { return nil }
 	if pg, ok := r.database.(*postgresDatabase); ok {
 		pg.budget = &walBudget{budgetFlags: c.budgetFlags, log: log}
@@ -59,7 +66,7 @@ func (c *captureCmd) Run(a *app) error {
 	wait.InitialInterval, wait.MaxInterval = 500*time.Millisecond, 30*time.Second
 	for {
 		begun := time.Now()
-		err := r.once(a.ctx)
+		err := r.attempt(a.ctx)
 		if a.ctx.Err() != nil {
 			return c.stopped(a, log, err)
 		}
@@ -153,6 +160,35 @@ func (r *recording) again(err error) bool {
 	}
 	// Before anything has worked a mistake is likelier than an outage.
 	return r.worked
+}
+
+// attempt captures, once it is our turn.
+func (r *recording) attempt(ctx context.Context) error {
+	if !r.Standby {
+		return r.once(ctx)
+	}
+	for {
+		err := standBy(ctx, r.database, r.store, r.log)
+		if err == nil {
+			err = r.once(ctx)
+		}
+		if !errors.Is(err, capture.ErrOtherCapture) && !errors.Is(err, archive.ErrOtherWriter) {
+			return err
+		}
+		r.log.Info().Err(err).Msg("another capture was faster")
+	}
+}
+
+// guardCommits watches the COMMITs of the source until what it returns is called.
+func (r *recording) guardCommits(ctx context.Context) (stop func()) {
+	b := &breaker{open: r.database.waiters, timeout: r.SyncTimeout, log: r.log, trips: &r.monitor.trips}
+	ctx, cancel := context.WithCancel(ctx)
+	var joined sync.WaitGroup
+	joined.Go(func() { b.run(ctx) })
+	return func() {
+		cancel()
+		joined.Wait()
+	}
 }
 
 // once opens archive and source and captures until something fails.
@@ -290,11 +326,21 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	ctx, cancel := context.WithCancel(ctx)
 	var joined sync.WaitGroup
 	joined.Go(func() { keeper.run(ctx) })
+	shipped := keeper.shipped
+	if r.Sync {
+		p := &protector{archive: a, epoch: epoch.Number, source: src, status: r.status, log: r.log, on: &r.monitor.protected}
+		p.durable.Store(&durable{w.Tail().Seq, w.Tail().Position})
+		joined.Go(func() { p.run(ctx) })
+		shipped = func(s *archive.Sealed) {
+			keeper.shipped(s)
+			p.shipped(s)
+		}
+	}
 	defer joined.Wait()
 	defer cancel()
 	return capture.Run(ctx, src, w, capture.Options{
-		Log: r.log.With().Uint64("epoch", epoch.Number).Logger(), FlushAge: r.FlushAge, FlushSize: int64(r.FlushSize), Heartbeat: r.Heartbeat,
-		Start: src.Start(), Status: r.status, Shipped: keeper.shipped, Beat: keeper.beat,
+		Log: r.log.With().Uint64("epoch", epoch.Number).Logger(), FlushAge: r.FlushAge, FlushSize: int64(r.FlushSize), Heartbeat: r.Heartbeat, Sync: r.Sync,
+		Start: src.Start(), Status: r.status, Shipped: shipped, Beat: keeper.beat,
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"txreel/archive"
 	"txreel/capture"
@@ -22,6 +23,10 @@ type database interface {
 	// open streams what is behind the tail of an epoch. again says that a stream of this
 	// process was open before, which the source may not know to have ended.
 	open(ctx context.Context, a *archive.Archive, epoch archive.Epoch, tail archive.Tail, again bool) (stream, error)
+	// waiters opens what sees the source's COMMITs wait; nil if the source itself bounds that.
+	waiters(ctx context.Context) (waiters, error)
+	// taken reports whether a capture of the archive is at work on the source.
+	taken(ctx context.Context, a *archive.Archive) (bool, error)
 	// continues refuses an epoch that was recorded by other means, of which the source
 	// cannot say whether it has a gap.
 	continues(epoch archive.Epoch) error
@@ -44,6 +49,7 @@ type database interface {
 // stream is an open capture.Source.
 type stream interface {
 	capture.Source
+	protectable
 	// Start returns where the stream begins, and the source's time when it was opened.
 	Start() *change.Message
 	// Retention returns what is known of the source's log; nil before the first look.
@@ -76,7 +82,8 @@ type databaseFlags struct {
 	slotFlags
 	baseFlags
 	mysqlFlags
-	SpillDir string `placeholder:"DIR" help:"Where what is too large for memory waits to be stored (default: the system's temporary folder)."`
+	SyncWait time.Duration `kong:"-"` // how long COMMIT may wait for the archive; zero if it does not
+	SpillDir string        `placeholder:"DIR" help:"Where what is too large for memory waits to be stored (default: the system's temporary folder)."`
 }
 
 // database returns the source that the flags name.

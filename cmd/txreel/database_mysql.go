@@ -130,7 +130,7 @@ func (d *mysqlDatabase) open(ctx context.Context, a *archive.Archive, epoch arch
 		}
 		d.last, d.tail = last, tail
 	}
-	s, err := d.stream(ctx, mysql.SourceOptions{Tail: tail.Position, Last: d.last, Latest: tail.Latest, Known: epoch.Source["system"], Torn: d.torn}, a.Identity.Archive)
+	s, err := d.stream(ctx, mysql.SourceOptions{Tail: tail.Position, Last: d.last, Latest: tail.Latest, Known: epoch.Source["system"], Torn: d.torn, Sync: d.SyncWait}, a.Identity.Archive)
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +148,18 @@ func (d *mysqlDatabase) stream(ctx context.Context, opts mysql.SourceOptions, na
 		opts.ServerID = d.ServerID
 	}
 	return mysql.Open(ctx, opts)
+}
+
+// waiters returns none: the server itself stops to wait.
+func (d *mysqlDatabase) waiters(context.Context) (waiters, error) { return nil, nil }
+
+func (d *mysqlDatabase) taken(ctx context.Context, a *archive.Archive) (taken bool, err error) {
+	_, uuid := replicaIdentity(a.Identity.Archive)
+	err = d.connected(ctx, func(conn *mysql.Conn) error {
+		taken, err = mysql.Captured(ctx, conn, uuid)
+		return err
+	})
+	return taken, err
 }
 
 // replicaIdentity derives from a name a server id in the upper half of their range, where

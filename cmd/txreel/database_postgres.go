@@ -105,7 +105,7 @@ func (d *postgresDatabase) open(ctx context.Context, a *archive.Archive, epoch a
 		}
 	}
 	opts := postgres.SourceOptions{URL: d.Source, Slot: d.Slot, Publication: d.Publication, Tail: tail.Position, Latest: tail.Latest,
-		SpillDir: d.SpillDir, Whole: d.whole}
+		SpillDir: d.SpillDir, Whole: d.whole, Sync: d.SyncWait != 0}
 	d.whole = false
 	var chosen *archive.Choice
 	if d.budget != nil {
@@ -126,6 +126,19 @@ func (d *postgresDatabase) open(ctx context.Context, a *archive.Archive, epoch a
 		return nil, err
 	}
 	return &postgresStream{Source: s, database: d, choice: chosen}, nil
+}
+
+func (d *postgresDatabase) waiters(ctx context.Context) (waiters, error) {
+	return postgres.OpenCommits(ctx, d.Source, d.Slot)
+}
+
+func (d *postgresDatabase) taken(ctx context.Context, _ *archive.Archive) (taken bool, err error) {
+	err = d.connected(ctx, func(conn *pgx.Conn) error {
+		slot, err := postgres.ReadSlot(ctx, conn, d.Slot)
+		taken = slot.Active
+		return err
+	})
+	return taken, err
 }
 
 // ensureSlot makes the slot of an epoch that holds nothing yet. One that exists

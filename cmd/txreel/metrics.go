@@ -24,13 +24,15 @@ const healthLimit = 30 * time.Second
 
 // monitor serves metrics and health of a capture.
 type monitor struct {
-	status   *capture.Status
-	source   atomic.Pointer[stream]
-	started  time.Time
-	failures prometheus.Counter
-	metrics  *prometheus.Registry // nil when nothing is served
-	server   *http.Server
-	done     chan struct{}
+	status    *capture.Status
+	source    atomic.Pointer[stream]
+	started   time.Time
+	trips     atomic.Int64 // times the breaker let COMMITs go
+	protected atomic.Bool  // COMMIT waits for the archive
+	failures  prometheus.Counter
+	metrics   *prometheus.Registry // nil when nothing is served
+	server    *http.Server
+	done      chan struct{}
 }
 
 // startMetrics listens on addr; with an empty addr nothing is served.
@@ -110,6 +112,13 @@ func (m *monitor) registry() *prometheus.Registry {
 		}
 		return 1
 	})
+	gauge("txreel_protected", "1 while COMMIT on the source waits for the archive (--sync).", func() float64 {
+		if m.protected.Load() {
+			return 1
+		}
+		return 0
+	})
+	gauge("txreel_breaker_trips", "Times COMMITs were let go because the archive took too long, by this process.", func() float64 { return float64(m.trips.Load()) })
 	r.MustRegister(m.failures)
 	return r
 }

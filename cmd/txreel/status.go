@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -41,6 +42,8 @@ type epochStatus struct {
 	Bases    []baseStatus       `json:"bases"`
 	Marks    []archive.Mark     `json:"marks,omitempty"`
 	Coverage []archive.Coverage `json:"coverage,omitempty"`
+	// Protection says for which transactions COMMIT waited for the archive.
+	Protection []archive.Span `json:"protection,omitempty"`
 }
 
 type baseStatus struct {
@@ -139,8 +142,33 @@ func epochReport(ctx context.Context, ar *archive.Archive, e archive.Epoch) (epo
 		s.Bases = append(s.Bases, baseLine(&bases[i]))
 		s.Coverage = bases[i].Coverage
 	}
+	protections, err := ar.Protections(ctx, e.Number)
+	if err != nil {
+		return s, err
+	}
+	s.Protection = archive.Spans(protections)
 	s.Marks, err = ar.Marks(ctx, e.Number)
 	return s, err
+}
+
+// shownSpans is how many of an epoch's spans a person is shown.
+const shownSpans = 6
+
+func printSpans(w io.Writer, spans []archive.Span) {
+	if skipped := len(spans) - shownSpans; skipped > 0 {
+		fmt.Fprintf(w, "  zero-loss  %d more spans before these: --json lists all\n", skipped)
+		spans = spans[skipped:]
+	}
+	for _, s := range spans {
+		state, to := "NOT protected", "on"
+		if s.Protected {
+			state = "protected"
+		}
+		if s.To != 0 {
+			to = "to " + s.To.String()
+		}
+		fmt.Fprintf(w, "  zero-loss  %s from %s %s, noted %s: %s\n", state, s.From, to, s.Noted, s.Reason)
+	}
 }
 
 func (r *statusReport) print(a *app) error {
@@ -162,6 +190,7 @@ func (r *statusReport) print(a *app) error {
 		for _, m := range e.Marks {
 			fmt.Fprintf(w, "  mark    %s at %s (%s)\n", m.Name, m.Seq, m.CommitTime)
 		}
+		printSpans(w, e.Protection)
 		if e.Gap != nil {
 			fmt.Fprintf(w, "  GAP     behind %s, found %s: %s\n", e.Gap.Tail.Position.Brief(), e.Gap.Detected, e.Gap.Detail)
 		}

@@ -121,6 +121,10 @@ func (p *Postgres) Kill(ctx context.Context) error {
 	if p.proc == nil {
 		return nil
 	}
+	// Held still, it begins no more children.
+	if err := p.proc.signal(syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("kill server: %w", err)
+	}
 	children := childrenOf(p.proc.pid)
 	if err := p.proc.signal(syscall.SIGKILL); err != nil {
 		return fmt.Errorf("kill server: %w", err)

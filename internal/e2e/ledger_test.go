@@ -92,8 +92,9 @@ func (l *ledger) client(stop context.Context, client int) error {
 	n := 0
 	for stop.Err() == nil {
 		conn, err := l.site.pg.Conn(ctx, l.site.db)
-		if err != nil {
-			continue // the server is down; it comes back
+		if err != nil { // the server is down; it comes back
+			time.Sleep(20 * time.Millisecond)
+			continue
 		}
 		for stop.Err() == nil && err == nil {
 			<-pace.C

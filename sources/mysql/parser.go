@@ -21,6 +21,7 @@ type parser struct {
 	grouper binlog.Grouper
 	count   counter
 	at      place                // behind the last event
+	ended   place                // behind the last transaction
 	format  *binlog.Format       // of the file that is read
 	defs    []*change.Definition // its FORMAT_DESCRIPTION event
 
@@ -169,7 +170,7 @@ func (p *parser) inside(raw []byte, touched []change.Touch, ends bool) (*change.
 	if !p.held.Add(g.GTID) { // begin has asked
 		return nil, fmt.Errorf("transaction %s ends twice", g.GTID)
 	}
-	p.open, p.known, p.cameOn, p.text = false, false, true, ""
+	p.open, p.known, p.cameOn, p.text, p.ended = false, false, true, "", p.at
 	when := g.ImmediateCommit
 	if when == 0 {
 		when = change.Time(p.last.when) * 1_000_000

@@ -127,6 +127,7 @@ func packetLength(b []byte) int { return int(binary.LittleEndian.Uint32(b) & 0xf
 // framer finds the packets in what the server sends, and checks the events in them as far
 // as the protocol and their checksums go.
 type framer struct {
+	semi bool            // every event is preceded by whether the server waits for it
 	sum  binlog.Checksum // of the file that is read
 	more bool            // the next packet continues an event
 	left uint64          // bytes of that event to come
@@ -136,6 +137,14 @@ type framer struct {
 	kind binlog.Type     // of that event
 
 	arrived bool // an event has come that is more than the head of a file
+}
+
+// prefix returns how many bytes stand in front of an event.
+func (f *framer) prefix() int {
+	if f.semi {
+		return 3
+	}
+	return 1
 }
 
 // errEnded means that the server ended the stream in good order.
@@ -176,7 +185,10 @@ func (f *framer) first(payload []byte) error {
 	case payload[0] != tagOK:
 		return fmt.Errorf("packet of unknown kind %#x in the stream", payload[0])
 	}
-	raw := payload[1:]
+	if f.semi && (len(payload) < f.prefix() || payload[1] != semiSyncMagic) {
+		return errors.New("the server sends its log without asking for acknowledgements, although it was told that commits wait for them")
+	}
+	raw := payload[f.prefix():]
 	h, err := binlog.ParseHeader(raw)
 	if err != nil {
 		return err

@@ -36,6 +36,10 @@ type SourceOptions struct {
 	// Torn is the GTID of the TornError that the attempt before ended with.
 	Torn string
 
+	// Sync makes the stream one that COMMIT waits for, for as long as the server is set to, which must not be longer
+	// than this: see Protect. Zero means a stream that nothing waits for.
+	Sync time.Duration
+
 	// Zero means the constants below; tests have less time.
 	heartbeat, silence, lookEvery time.Duration
 	wrap                          func(net.Conn) net.Conn // of the stream's socket, in tests
@@ -84,6 +88,8 @@ type Source struct {
 	acked    atomic.Pointer[change.Position]
 	id       Incarnation
 	warning  string // see Warning
+	waits    commits
+	wake     chan struct{} // asks Next to return
 	cancel   context.CancelFunc
 	joined   sync.WaitGroup
 	failOnce sync.Once
@@ -108,7 +114,8 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	opts.defaults()
 	s := &Source{
 		opts: opts, batches: make(chan *batch, 1), free: make(chan *batch, batchesInFlight),
-		failed: make(chan struct{}), timer: time.NewTimer(idleTick),
+		failed: make(chan struct{}), timer: time.NewTimer(idleTick), wake: make(chan struct{}, 1),
+		waits: commits{nudge: make(chan struct{}, 1)},
 	}
 	defer func() {
 		if err != nil {
@@ -122,6 +129,9 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.control.hold(ctx, opts.ReplicaUUID); err != nil {
+		return nil, err
+	}
 	s.parser = parser{held: held, torn: opts.Torn, count: counter{Counter: binlog.NewCounter()}, time: opts.Latest}
 	if opts.Tail == "" {
 		s.parser.time = s.start.CommitTime
@@ -130,11 +140,17 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	if err := s.prove(ctx, held, opts.Last); err != nil {
 		return nil, s.related(ctx, held, err)
 	}
+	s.waits.durable = s.start.Position
 	if s.dump, err = Connect(ctx, opts.URL); err != nil {
 		return nil, err
 	}
 	if err := s.dump.sameAs(ctx, s.control); err != nil {
 		return nil, err
+	}
+	if opts.Sync != 0 {
+		if err := s.semiSync(ctx); err != nil {
+			return nil, err
+		}
 	}
 	from, err := s.control.before(ctx, held, opts.Last)
 	if err != nil {
@@ -151,8 +167,11 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	for range cap(s.free) {
 		s.free <- &batch{}
 	}
-	s.joined.Go(func() { s.read(run) }) // both joined by Close
+	s.joined.Go(func() { s.read(run) }) // all joined by Close
 	s.joined.Go(func() { s.watch(run) })
+	if opts.Sync != 0 {
+		s.joined.Go(func() { s.release(run) })
+	}
 	if err := s.first(ctx); err != nil {
 		err = s.related(ctx, held, err)
 		s.stop(err)
@@ -216,6 +235,9 @@ func (s *Source) closeConns() {
 	}
 	if s.control != nil {
 		s.control.Close()
+	}
+	if s.waits.conn != nil {
+		s.waits.conn.Close()
 	}
 }
 

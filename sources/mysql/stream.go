@@ -55,6 +55,8 @@ func (s *Source) Next(ctx context.Context) (*change.Message, error) {
 				return nil, err
 			}
 			return s.idle(), nil
+		case <-s.wake:
+			return s.idle(), nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -62,7 +64,21 @@ func (s *Source) Next(ctx context.Context) (*change.Message, error) {
 }
 
 // Position implements capture.Source. It is the set of all transactions in the record.
-func (s *Source) Position() change.Position { return s.parser.position() }
+func (s *Source) Position() change.Position {
+	position := s.parser.position()
+	if s.opts.Sync != 0 {
+		s.waits.offer(position, s.parser.ended)
+	}
+	return position
+}
+
+// Wake implements capture.Source.
+func (s *Source) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
 
 func (s *Source) begin(b *batch) {
 	s.cur, s.at = b, 0
@@ -81,7 +97,7 @@ func (s *Source) packet() (*change.Message, error) {
 		return s.parser.piece(payload, full)
 	}
 	s.parser.more = full
-	raw := payload[1:]
+	raw := payload[s.framer.prefix():]
 	h, err := binlog.ParseHeader(raw)
 	if err != nil {
 		return nil, err
@@ -95,6 +111,9 @@ func (s *Source) packet() (*change.Message, error) {
 }
 
 func (s *Source) idle() *change.Message {
+	if s.opts.Sync != 0 && !s.parser.open {
+		s.waits.passed(s.parser.at, s.parser.position())
+	}
 	s.parser.pass(s.fence.Load())
 	return s.parser.idle()
 }

@@ -118,5 +118,11 @@ func (c *Conn) settled(ctx context.Context) (change.Time, error) {
 	return clock, err
 }
 
-// Ack implements capture.Source. The server keeps its log for a time, whoever needs it: there is nothing to tell it.
-func (s *Source) Ack(position change.Position) { s.acked.Store(&position) }
+// Ack implements capture.Source. The server keeps its log for a time, whoever needs it: what it is told is which
+// commits need not wait any longer, if they do.
+func (s *Source) Ack(position change.Position) {
+	s.acked.Store(&position)
+	if s.opts.Sync != 0 {
+		s.waits.ack(position)
+	}
+}

@@ -25,7 +25,8 @@ func pinnedSettings() map[string]string {
 		"client_encoding":                     "UTF8",
 		"statement_timeout":                   "0",
 		"idle_in_transaction_session_timeout": "0",
-		"idle_session_timeout":                "0", // 14 and later, as we need
+		"idle_session_timeout":                "0",     // 14 and later, as we need
+		"synchronous_commit":                  "local", // we never wait for ourselves
 	})
 	return settings
 }

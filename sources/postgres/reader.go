@@ -165,6 +165,9 @@ func (s *Source) writeStatus(ctx context.Context) {
 		// Invariant 1: all three positions are what the archive holds durably, and
 		// never zero: the server takes a missing one for "everything".
 		at := pglogrepl.LSN(s.acked.Load())
+		if hold := pglogrepl.LSN(s.hold.Load()); hold != 0 {
+			at = min(at, hold)
+		}
 		if at == 0 {
 			continue
 		}

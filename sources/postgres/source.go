@@ -45,6 +45,9 @@ type SourceOptions struct {
 	// Close returns.
 	Looked func(*Health)
 
+	// Sync makes the stream one that COMMIT can wait for: see Protect.
+	Sync bool
+
 	// Zero means the constants below; tests have less time.
 	statusEvery, silence, stopGrace time.Duration
 	spoolPages                      int
@@ -104,8 +107,11 @@ type Source struct {
 	batches  chan *batch // closed by the reader
 	free     chan *batch
 	nudge    chan struct{} // asks the status writer to write now
+	wake     chan struct{} // asks Next to return
 	acked    atomic.Uint64
-	socket   *gatherConn // beneath conn
+	hold     atomic.Uint64 // if not zero, nothing from here on is acknowledged for now
+	commits  *Commits      // with Sync
+	socket   *gatherConn   // beneath conn
 	fence    atomic.Pointer[fence]
 	health   atomic.Pointer[Health]
 	cancel   context.CancelFunc
@@ -145,7 +151,7 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	opts.defaults()
 	s := &Source{
 		opts: opts, batches: make(chan *batch, batchesAhead), free: make(chan *batch, batchesAhead+2),
-		nudge: make(chan struct{}, 1), failed: make(chan struct{}), timer: time.NewTimer(idleTick),
+		nudge: make(chan struct{}, 1), wake: make(chan struct{}, 1), failed: make(chan struct{}), timer: time.NewTimer(idleTick),
 	}
 	defer func() {
 		if err != nil {
@@ -158,7 +164,14 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	if err := s.check(ctx); err != nil {
 		return nil, err
 	}
-	cfg, err := connConfig(opts.URL, "txreel", true)
+	name := "txreel"
+	if opts.Sync {
+		if s.commits, err = OpenCommits(ctx, opts.URL, opts.Slot); err != nil {
+			return nil, err
+		}
+		name = opts.Slot // what synchronous_standby_names calls us
+	}
+	cfg, err := connConfig(opts.URL, name, true)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +190,7 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	for range cap(s.free) {
 		s.free <- &batch{}
 	}
-	s.socket.on.Store(true)
+	s.socket.on.Store(!opts.Sync)       // who waits for every commit does not let them gather
 	s.joined.Go(func() { s.read(run) }) // all three joined by Close
 	s.joined.Go(func() { s.writeStatus(run) })
 	s.joined.Go(func() { s.watch(run) })
@@ -324,5 +337,8 @@ func (s *Source) closeConns() {
 	}
 	if s.control != nil {
 		_ = s.control.Close(ctx)
+	}
+	if s.commits != nil {
+		s.commits.Close()
 	}
 }

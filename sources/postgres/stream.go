@@ -82,6 +82,8 @@ func (s *Source) next(ctx context.Context) (*change.Message, error) {
 			s.cur, s.at, s.told = b, 0, false
 		case <-s.timer.C:
 			return s.idle(), nil
+		case <-s.wake:
+			return s.idle(), nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -122,6 +124,14 @@ func (s *Source) item() (*change.Message, error) {
 	}
 	s.parser.received = s.cur.received
 	return s.parser.message(s.cur.data[start:it.end:it.end])
+}
+
+// Wake implements capture.Source.
+func (s *Source) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
 }
 
 func (s *Source) idle() *change.Message {

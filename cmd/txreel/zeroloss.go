@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/rs/zerolog"
+
+	"txreel/archive"
+	"txreel/capture"
+	"txreel/change"
+)
+
+// syncFlags are the options of zero-loss mode, and of a capture that stands by for another.
+type syncFlags struct {
+	Standby     bool          `help:"Wait until no other capture of the archive is at work, and take its place."`
+	Sync        bool          `help:"Zero-loss mode: COMMIT on the source returns only once the archive holds the transaction durably."`
+	SyncTimeout time.Duration `default:"1s" help:"With --sync: the longest a COMMIT may wait. Then all go on without waiting, and the record says so."`
+}
+
+// waiters are the COMMITs that wait on a source.
+type waiters interface {
+	// Waiting returns for how long one has been waiting, the longest.
+	Waiting(ctx context.Context) (time.Duration, error)
+	// Expose lets all go on, and no more wait.
+	Expose(ctx context.Context) error
+	Close()
+}
+
+// standBy waits until no other capture of the archive is at work on the source.
+func standBy(ctx context.Context, d database, store archive.Store, log zerolog.Logger) error {
+	const every = 500 * time.Millisecond
+	a, err := archive.Open(ctx, store)
+	if err != nil {
+		return err // there is nothing to stand by for
+	}
+	for said := false; ; {
+		taken, err := d.taken(ctx, a)
+		if err != nil || !taken {
+			return err
+		}
+		if !said {
+			said = true
+			log.Info().Msg("standing by: another capture is at work")
+		}
+		if !sleep(ctx, every) {
+			return ctx.Err()
+		}
+	}
+}
+
+// breaker sees to it that no COMMIT waits for longer than it may, whatever the capture and its archive do: the
+// source comes first. It works on a session of its own, and as long as the process, also while that only stands by.
+type breaker struct {
+	open    func(ctx context.Context) (waiters, error) // nil, nil for a server that stops to wait by itself
+	timeout time.Duration
+	log     zerolog.Logger
+	trips   *atomic.Int64 // times it let them go
+}
+
+// run works until ctx ends.
+func (b *breaker) run(ctx context.Context) {
+	const pause = time.Second // before another look at a source that could not be asked
+	for ctx.Err() == nil {
+		w, err := b.open(ctx)
+		if err == nil && w == nil {
+			return
+		}
+		if err == nil {
+			err = b.watch(ctx, w)
+			w.Close()
+		}
+		if ctx.Err() == nil {
+			b.log.Debug().Err(err).Msg("cannot see which commits wait")
+		}
+		sleep(ctx, pause)
+	}
+}
+
+// watch lets COMMITs go that wait for too long, until it cannot see them.
+func (b *breaker) watch(ctx context.Context, w waiters) error {
+	every := min(max(b.timeout/20, 10*time.Millisecond), 250*time.Millisecond)
+	for ctx.Err() == nil {
+		longest, err := w.Waiting(ctx)
+		if err != nil {
+			return err
+		}
+		if longest > 0 && longest >= b.timeout-3*every { // what letting go takes is part of the wait
+			if err := w.Expose(ctx); err != nil {
+				b.log.Error().Err(err).Dur("waiting", longest).Msg("COMMITs wait for the archive, and cannot be let go")
+				return err
+			}
+			b.trips.Add(1)
+			b.log.Error().Dur("waited", longest).Msg("COMMIT does not wait for the archive any more: it would have taken too long; transactions from here on can be lost with the source until it waits again")
+		}
+		sleep(ctx, every)
+	}
+	return ctx.Err()
+}
+
+// protectable is a capture.Source that COMMIT can wait for.
+type protectable interface {
+	// Protect has COMMIT wait for Ack, and returns a position: what commits behind it waits.
+	Protect(ctx context.Context) (change.Position, error)
+	// Expose lets COMMIT return without waiting, and those that wait.
+	Expose(ctx context.Context) error
+	// Exposed says why a COMMIT may have returned without waiting since Protect, or "".
+	Exposed(ctx context.Context) (string, error)
+	// Holds reports whether a record that ends at end holds everything up to a position.
+	Holds(end, position change.Position) (bool, error)
+}
+
+// protector has COMMIT on a source wait for the archive whenever that keeps up, and puts on record for which
+// transactions it did.
+type protector struct {
+	archive *archive.Archive
+	epoch   uint64
+	source  protectable
+	status  *capture.Status
+	log     zerolog.Logger
+	on      *atomic.Bool // what the metrics say
+
+	durable atomic.Pointer[durable] // not nil
+	record  []archive.Protection
+}
+
+// shipped notes a segment that became durable.
+func (p *protector) shipped(s *archive.Sealed) { p.durable.Store(&durable{s.Last, s.End}) }
+
+// durable is an end of the record.
+type durable struct {
+	seq change.Seq
+	end change.Position
+}
+
+const (
+	// lookAgain is how often a source is asked whether its COMMITs still wait.
+	lookAgain = time.Second
+	// settledFor is how long a protection has lasted after which the next one is not put off for longer.
+	settledFor = 10 * time.Minute
+	// nearEnd is how far behind the source a capture may be that COMMIT can wait for.
+	nearEnd = 2 * time.Second
+)
+
+// run works until ctx ends, and then lets the COMMITs go. Whatever is not certain counts as exposed: what is on record
+// as protected was.
+func (p *protector) run(ctx context.Context) {
+	err := p.protect(ctx)
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookAgain)
+	defer cancel()
+	if exposeErr := p.source.Expose(after); exposeErr != nil {
+		p.log.Warn().Err(exposeErr).Msg("COMMIT may go on waiting for a capture that has ended")
+	}
+	p.on.Store(false)
+	if err != nil && ctx.Err() == nil {
+		p.log.Error().Err(err).Msg("zero-loss mode has ended")
+	}
+}
+
+func (p *protector) protect(ctx context.Context) error {
+	var err error
+	if p.record, err = p.archive.Protections(ctx, p.epoch); err != nil {
+		return err
+	}
+	// Nobody knows what the commits did that came while no capture was there.
+	if n := len(p.record); n > 0 && p.record[n-1].Protected {
+		if err := p.note(ctx, p.durable.Load().seq, false, "the capture was interrupted"); err != nil {
+			return err
+		}
+	}
+	rest := backoff.NewExponentialBackOff()
+	rest.InitialInterval, rest.MaxInterval = 5*time.Second, 5*time.Minute
+	for {
+		for !p.near() {
+			if !sleep(ctx, lookAgain/10) {
+				return nil
+			}
+		}
+		begun := time.Now()
+		reason, err := p.once(ctx)
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		if time.Since(begun) > settledFor {
+			rest.Reset()
+		}
+		pause := rest.NextBackOff()
+		p.log.Warn().Str("reason", reason).Dur("again_in", pause).Msg("COMMIT does not wait for the archive")
+		sleep(ctx, pause)
+	}
+}
+
+// near reports whether the capture has all, or nearly all, of what the source has.
+func (p *protector) near() bool {
+	s := p.status.Snapshot()
+	latest := time.UnixMicro(int64(s.Latest))
+	return time.Since(s.CaughtUp) < nearEnd || time.Since(s.Durable) < nearEnd && time.Since(latest) < nearEnd
+}
+
+// once protects until something is in the way, and says what.
+func (p *protector) once(ctx context.Context) (reason string, err error) {
+	at, err := p.source.Protect(ctx)
+	if err != nil {
+		return err.Error(), p.source.Expose(ctx)
+	}
+	sure := p.durable.Load() // every COMMIT that has not waited is of a transaction up to here, or in front of at
+	for noted := false; ; {
+		now := p.durable.Load()
+		if reason, err = p.source.Exposed(ctx); err != nil {
+			reason = err.Error()
+		}
+		if reason != "" {
+			break
+		}
+		if sure = now; !noted {
+			if noted, err = p.source.Holds(now.end, at); err != nil {
+				return "", err
+			}
+			if noted {
+				if err := p.note(ctx, now.seq, true, "COMMIT waits for the archive"); err != nil {
+					return "", err
+				}
+				p.on.Store(true)
+				p.log.Info().Str("seq", (now.seq + 1).String()).Msg("COMMIT waits for the archive")
+			}
+		}
+		pause := lookAgain
+		if !noted {
+			pause /= 50
+		}
+		if !sleep(ctx, pause) {
+			reason = "the capture was stopped"
+			break
+		}
+	}
+	p.on.Store(false)
+	if n := len(p.record); n == 0 || !p.record[n-1].Protected {
+		return reason, nil
+	}
+	return reason, p.note(ctx, sure.seq, false, reason)
+}
+
+// note puts on record what holds of the transactions behind one. It waits for a store that cannot be reached; a
+// capture that ends before that is followed by one that knows no better.
+func (p *protector) note(ctx context.Context, behind change.Seq, protected bool, reason string) error {
+	for {
+		have, err := p.archive.RecordProtection(ctx, p.record, archive.Protection{Epoch: p.epoch, From: behind + 1, Protected: protected, Reason: reason})
+		if err == nil {
+			p.record = have
+			return nil
+		}
+		if errors.Is(err, fs.ErrExist) || !errors.Is(err, archive.ErrUnreachable) || !sleep(ctx, lookAgain) {
+			return err
+		}
+	}
+}
+
+// sleep waits, and reports whether ctx has not ended by then.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}

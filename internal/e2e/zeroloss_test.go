@@ -1,0 +1,155 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"txreel/internal/dbtest"
+)
+
+const protectedNow = `"message":"COMMIT waits for the archive"`
+
+// TestZeroLoss destroys the source at random moments while clients write and COMMIT waits for the archive. Whatever a
+// client saw committed is in the archive at that moment: nothing of the source is looked at.
+func TestZeroLoss(t *testing.T) {
+	t.Parallel()
+	// A thousand milliseconds are much for a COMMIT and little for a machine that runs other tests.
+	patient := []string{"--sync", "--sync-timeout", "60s"}
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, dbtest.PG(t), "zero", dbtest.S3(t)).setup()
+		c := s.capture(patient...)
+		a := s.waitArchive()
+		s.waitBases(a, 1, 1)
+		eventually(t, time.Minute, "COMMIT waits", func() bool { return c.has(protectedNow) })
+		work := startLedger(s, 8)
+		acked := 0
+		for range times(20, 100) {
+			more := work.committed() + 20 + rand.IntN(20)
+			eventually(t, 2*time.Minute, "clients write", func() bool { return work.committed() > more })
+			if err := s.pg.Kill(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			acked += work.held(t, readRecord(t, a, 1))
+			if err := s.pg.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		work.end(t)
+		s.waitPast(a, s.here())
+		if c.has("any more") {
+			t.Errorf("the breaker let COMMITs go:\n%s", tail(c.stderr(), 10))
+		}
+		c.kill()
+		work.check(t, readRecord(t, a, 1))
+		t.Logf("%d times an acknowledged transaction was looked for", acked)
+	})
+	for _, flavor := range dbtest.Flavors() {
+		t.Run(flavor, func(t *testing.T) {
+			t.Parallel()
+			s := semiSyncSite(t, flavor, 60*time.Second)
+			c := s.capture(patient...)
+			a := s.waitArchive()
+			s.waitBases(a, 1, 1)
+			eventually(t, time.Minute, "COMMIT waits", func() bool { return c.has(protectedNow) })
+			work := startJournal(s, 8)
+			for range times(20, 100) {
+				more := work.count() + 20 + rand.IntN(20)
+				eventually(t, 2*time.Minute, "clients write", func() bool { return work.count() > more })
+				if err := s.my.Kill(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				work.held(t, s)
+				if err := s.my.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				times := strings.Count(c.stderr(), protectedNow)
+				eventually(t, time.Minute, "COMMIT waits again", func() bool { return strings.Count(c.stderr(), protectedNow) > times })
+			}
+			work.end(t)
+			s.waitPast(a, s.here())
+			c.kill()
+			restored := s.restore()
+			work.check(t, restored)
+		})
+	}
+}
+
+// semiSyncSite is a source whose COMMIT can wait for a replica, for so long.
+func semiSyncSite(t *testing.T, flavor string, timeout time.Duration) *mySite {
+	t.Helper()
+	limit := fmt.Sprint(timeout.Milliseconds())
+	settings := []string{"plugin_load_add=semisync_source.so", "rpl_semi_sync_source_enabled=ON", "rpl_semi_sync_source_timeout=" + limit}
+	if flavor == "mariadb" {
+		settings = []string{"rpl_semi_sync_master_enabled=ON", "rpl_semi_sync_master_wait_point=AFTER_SYNC", "rpl_semi_sync_master_timeout=" + limit}
+	}
+	s := newMySite(t, flavor, dbtest.S3(t), append(settings, "sync_binlog=1", "innodb_flush_log_at_trx_commit=1")...)
+	s.exec(`create table journal (client int, n int, part int, note varchar(200), primary key (client, n, part))`)
+	return s
+}
+
+// held fails the test unless the record holds every transaction that was acknowledged, and returns how many.
+func (l *ledger) held(t *testing.T, txns []recordedTxn) int {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	recorded := make(map[entry]int)
+	for _, txn := range txns {
+		for _, row := range txn.rows["public.ledger"] {
+			var e entry
+			if _, err := fmt.Sscan(strings.Join(row.new[:2], " "), &e.client, &e.n); err != nil {
+				t.Fatal(err)
+			}
+			recorded[e]++
+		}
+	}
+	n := 0
+	for e, f := range l.txns {
+		if f.acked == 0 || f.rolledBack {
+			continue
+		}
+		if n++; recorded[e] != f.rows {
+			t.Errorf("%v was acknowledged with %d rows, the archive holds %d", e, f.rows, recorded[e])
+		}
+	}
+	return n
+}
+
+// count returns how many transactions were acknowledged.
+func (j *journal) count() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.acked)
+}
+
+// held fails the test unless the site's archive holds every transaction that was acknowledged.
+func (j *journal) held(t *testing.T, s *mySite) {
+	t.Helper()
+	j.mu.Lock()
+	acked := maps.Clone(j.acked)
+	j.mu.Unlock()
+	rows := make(map[string]int)
+	for line := range strings.Lines(s.must("audit", "export", "--table", "shop.journal", "--op", "insert").stdout) {
+		var change struct {
+			After struct{ Client, N json.Number }
+		}
+		if err := json.Unmarshal([]byte(line), &change); err != nil {
+			t.Fatal(err)
+		}
+		rows[change.After.Client.String()+" "+change.After.N.String()]++
+	}
+	recorded := make(map[string]bool)
+	for id, n := range rows {
+		recorded[fmt.Sprint(id, " ", n)] = true
+	}
+	for id := range acked {
+		if !recorded[id] {
+			t.Errorf("transaction (client, number, rows) %s was acknowledged and is not in the archive", id)
+		}
+	}
+}
