@@ -24,6 +24,7 @@ func TestSpecExamples(t *testing.T) {
 		{regexp.MustCompile(`/manifest\.json$`), &Base{}},
 		{regexp.MustCompile(`/marks/`), &Mark{}},
 		{regexp.MustCompile(`/choices/`), &Choice{}},
+		{regexp.MustCompile(`/protection/`), &Protection{}},
 	}
 	examples := regexp.MustCompile("(?s)```json (\\S+)\n(.*?)```").FindAllSubmatch(b, -1)
 	found := 0

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"txreel/archive"
 	"txreel/internal/dbtest"
 )
 
@@ -151,5 +153,103 @@ func (j *journal) held(t *testing.T, s *mySite) {
 		if !recorded[id] {
 			t.Errorf("transaction (client, number, rows) %s was acknowledged and is not in the archive", id)
 		}
+	}
+}
+
+// protection is what status says of the last epoch.
+func (s *place) protection() []archive.Span {
+	s.t.Helper()
+	var report struct {
+		Epochs []struct{ Protection []archive.Span }
+	}
+	s.must("status", "--json").decode(s.t, &report)
+	if len(report.Epochs) == 0 {
+		return nil
+	}
+	return report.Epochs[len(report.Epochs)-1].Protection
+}
+
+// TestBreaker lets the store hang, and the capture too, while COMMIT waits for them. It goes on all the same, the
+// record says for which transactions it did not wait, and a capture that stands by takes over.
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	eager := []string{"--sync", "--sync-timeout", "1s"}
+	type source interface {
+		exec(sql string)
+	}
+	story := func(t *testing.T, p *place, s source, gateway *dbtest.Gateway) {
+		first := p.capture(eager...)
+		a := p.waitArchive()
+		p.waitBases(a, 1, 1)
+		n := 0
+		write := func() {
+			n++
+			s.exec(fmt.Sprintf("insert into journal values (0, %d, 0, 'x')", n))
+		}
+		protected := func(c *process) {
+			t.Helper()
+			times := strings.Count(c.stderr(), protectedNow)
+			eventually(t, time.Minute, "COMMIT waits", func() bool { write(); return strings.Count(c.stderr(), protectedNow) > times })
+		}
+		protected(first)
+
+		if err := gateway.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		write()
+		t.Logf("with the store hung a COMMIT took %v", time.Since(begun))
+		eventually(t, time.Minute, "COMMITs go on", func() bool {
+			begun := time.Now()
+			write()
+			return time.Since(begun) < 500*time.Millisecond
+		})
+		if err := gateway.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		protected(first)
+		spans := p.protection()
+		if n := len(spans); n < 3 || !spans[n-1].Protected || spans[n-2].Protected || !spans[n-3].Protected {
+			t.Errorf("the record says %+v", spans)
+		}
+
+		second := p.capture(append(eager, "--standby")...)
+		eventually(t, time.Minute, "it stands by", func() bool { return second.has("standing by") })
+		first.kill()
+		begun = time.Now()
+		write()
+		t.Logf("with the capture killed a COMMIT took %v", time.Since(begun))
+		protected(second)
+		t.Logf("the other one protects %v after that", time.Since(begun))
+		if spans := p.protection(); !spans[len(spans)-1].Protected {
+			t.Errorf("the record says %+v", spans)
+		}
+		r := p.must("restore", "--dry-run")
+		if !strings.Contains(r.stdout, "every transaction that was acknowledged since is recorded") {
+			t.Errorf("the plan says nothing of zero-loss mode:\n%s", r.stdout)
+		}
+		p.must("verify", "--full")
+
+		second.signal(os.Interrupt)
+		second.wait(time.Minute)
+		begun = time.Now()
+		write()
+		t.Logf("with no capture a COMMIT took %v", time.Since(begun))
+		if spans := p.protection(); spans[len(spans)-1].Protected {
+			t.Errorf("the record says %+v after the end", spans)
+		}
+	}
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, dbtest.PG(t), "breaker", dbtest.S3(t)).setup()
+		s.exec(`CREATE TABLE journal (client int, n int, part int, note text, PRIMARY KEY (client, n, part))`)
+		story(t, &s.place, s, s.gateway)
+	})
+	for _, flavor := range dbtest.Flavors() {
+		t.Run(flavor, func(t *testing.T) {
+			t.Parallel()
+			s := semiSyncSite(t, flavor, time.Second)
+			story(t, &s.place, s, s.gateway)
+		})
 	}
 }
