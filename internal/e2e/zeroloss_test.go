@@ -173,7 +173,7 @@ func (s *place) protection() []archive.Span {
 // record says for which transactions it did not wait, and a capture that stands by takes over.
 func TestBreaker(t *testing.T) {
 	t.Parallel()
-	eager := []string{"--sync", "--sync-timeout", "1s"}
+	eager := []string{"--sync", "--sync-timeout", "3s"}
 	type source interface {
 		exec(sql string)
 	}
@@ -202,7 +202,7 @@ func TestBreaker(t *testing.T) {
 		eventually(t, time.Minute, "COMMITs go on", func() bool {
 			begun := time.Now()
 			write()
-			return time.Since(begun) < 500*time.Millisecond
+			return time.Since(begun) < time.Second
 		})
 		if err := gateway.Resume(); err != nil {
 			t.Fatal(err)
@@ -248,7 +248,7 @@ func TestBreaker(t *testing.T) {
 	for _, flavor := range dbtest.Flavors() {
 		t.Run(flavor, func(t *testing.T) {
 			t.Parallel()
-			s := semiSyncSite(t, flavor, time.Second)
+			s := semiSyncSite(t, flavor, 3*time.Second)
 			story(t, &s.place, s, s.gateway)
 		})
 	}

@@ -139,12 +139,20 @@ type framer struct {
 	arrived bool // an event has come that is more than the head of a file
 }
 
-// prefix returns how many bytes stand in front of an event.
-func (f *framer) prefix() int {
-	if f.semi {
-		return 3
+// event returns what a packet that begins an event has of it. MySQL 9.7 leaves room for the prefix twice in front of a
+// heartbeat that it sends in the place of transactions that we have.
+func (f *framer) event(payload []byte) []byte {
+	raw := payload[1:]
+	if !f.semi {
+		return raw
 	}
-	return 1
+	raw = raw[semiSyncPrefix:]
+	if h, err := binlog.ParseHeader(raw); err == nil && int(h.Size) != len(raw) && len(raw) > semiSyncPrefix {
+		if h, err := binlog.ParseHeader(raw[semiSyncPrefix:]); err == nil && int(h.Size) == len(raw)-semiSyncPrefix {
+			return raw[semiSyncPrefix:]
+		}
+	}
+	return raw
 }
 
 // errEnded means that the server ended the stream in good order.
@@ -185,10 +193,10 @@ func (f *framer) first(payload []byte) error {
 	case payload[0] != tagOK:
 		return fmt.Errorf("packet of unknown kind %#x in the stream", payload[0])
 	}
-	if f.semi && (len(payload) < f.prefix() || payload[1] != semiSyncMagic) {
+	if f.semi && (len(payload) < 1+semiSyncPrefix || payload[1] != semiSyncMagic) {
 		return errors.New("the server sends its log without asking for acknowledgements, although it was told that commits wait for them")
 	}
-	raw := payload[f.prefix():]
+	raw := f.event(payload)
 	h, err := binlog.ParseHeader(raw)
 	if err != nil {
 		return err

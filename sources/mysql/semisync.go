@@ -16,7 +16,10 @@ import (
 
 // semiSyncMagic begins what a semi-synchronous server puts in front of every event, and what it is answered
 // (server documentation, Semisynchronous Replication; the packets are described nowhere but in its source).
-const semiSyncMagic = 0xef
+const (
+	semiSyncMagic  = 0xef
+	semiSyncPrefix = 2 // the magic, and whether the server waits for the event
+)
 
 // commits tells the server which of its commits need not wait any longer. Acknowledgements are by place, and count
 // for everything in front of it; the record knows sets. So each end of the record that was offered is kept with its place

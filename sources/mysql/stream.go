@@ -97,7 +97,7 @@ func (s *Source) packet() (*change.Message, error) {
 		return s.parser.piece(payload, full)
 	}
 	s.parser.more = full
-	raw := payload[s.framer.prefix():]
+	raw := s.framer.event(payload)
 	h, err := binlog.ParseHeader(raw)
 	if err != nil {
 		return nil, err
