@@ -60,7 +60,7 @@ func (c *Conn) request(ctx context.Context, held *gtid.Set, opts *SourceOptions,
 		settings = append(settings, fmt.Sprintf("@mariadb_slave_capability = %d", capabilityGTID),
 			"@slave_connect_state = "+quoteLiteral(held.String()), strict, "@slave_gtid_ignore_duplicates = 0")
 	}
-	if opts.Sync != 0 {
+	if opts.Sync != 0 && far == onward {
 		settings = append(settings, "@rpl_semi_sync_replica = 1", "@rpl_semi_sync_slave = 1")
 	}
 	for _, setting := range settings {

@@ -139,20 +139,12 @@ type framer struct {
 	arrived bool // an event has come that is more than the head of a file
 }
 
-// event returns what a packet that begins an event has of it. MySQL 9.7 leaves room for the prefix twice in front of a
-// heartbeat that it sends in the place of transactions that we have.
+// event returns what a packet that begins an event has of it.
 func (f *framer) event(payload []byte) []byte {
-	raw := payload[1:]
-	if !f.semi {
-		return raw
+	if f.semi {
+		return payload[1+semiSyncPrefix:]
 	}
-	raw = raw[semiSyncPrefix:]
-	if h, err := binlog.ParseHeader(raw); err == nil && int(h.Size) != len(raw) && len(raw) > semiSyncPrefix {
-		if h, err := binlog.ParseHeader(raw[semiSyncPrefix:]); err == nil && int(h.Size) == len(raw)-semiSyncPrefix {
-			return raw[semiSyncPrefix:]
-		}
-	}
-	return raw
+	return payload[1:]
 }
 
 // errEnded means that the server ended the stream in good order.
