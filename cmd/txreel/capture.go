@@ -64,6 +64,9 @@ func (c *captureCmd) Run(a *app) error {
 	// a first start does it.
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 500*time.Millisecond, 30*time.Second
+	if c.Sync {
+		wait.MaxInterval = time.Second // COMMITs wait for us
+	}
 	for {
 		begun := time.Now()
 		err := r.attempt(a.ctx)

@@ -65,17 +65,20 @@ type breaker struct {
 // run works until ctx ends.
 func (b *breaker) run(ctx context.Context) {
 	const pause = time.Second // before another look at a source that could not be asked
+	said := false
 	for ctx.Err() == nil {
 		w, err := b.open(ctx)
 		if err == nil && w == nil {
 			return
 		}
 		if err == nil {
+			said = false
 			err = b.watch(ctx, w)
 			w.Close()
 		}
-		if ctx.Err() == nil {
-			b.log.Debug().Err(err).Msg("cannot see which commits wait")
+		if ctx.Err() == nil && !said {
+			said = true
+			b.log.Warn().Err(err).Msg("cannot see which COMMITs wait")
 		}
 		sleep(ctx, pause)
 	}
