@@ -42,19 +42,17 @@ func (c *captureCmd) Run(a *app) error {
 		return err
 	}
 	defer monitor.stop()
+	if c.Sync {
+		c.SyncWait = c.SyncTimeout
+		defer c.guardCommits(a.ctx, log, monitor)() // before anything that may take long: COMMITs may be waiting
+	}
 	store, release, held, err := c.openSpooled(a.ctx, log, monitor)
 	if err != nil {
 		return err
 	}
 	defer release()
 
-	if c.Sync {
-		c.SyncWait = c.SyncTimeout
-	}
 	r := recording{captureCmd: c, database: c.database(), store: store, log: log, status: status, monitor: monitor, worked: held}
-	if c.Sync {
-		defer r.guardCommits(a.ctx)()
-	}
 	guard := func(context.Context) error { return nil }
 	if pg, ok := r.database.(*postgresDatabase); ok {
 		pg.budget = &walBudget{budgetFlags: c.budgetFlags, log: log}
@@ -183,8 +181,8 @@ func (r *recording) attempt(ctx context.Context) error {
 }
 
 // guardCommits watches the COMMITs of the source until what it returns is called.
-func (r *recording) guardCommits(ctx context.Context) (stop func()) {
-	b := &breaker{open: r.database.waiters, timeout: r.SyncTimeout, log: r.log, trips: &r.monitor.trips}
+func (c *captureCmd) guardCommits(ctx context.Context, log zerolog.Logger, m *monitor) (stop func()) {
+	b := &breaker{open: c.database().waiters, timeout: c.SyncTimeout, log: log, trips: &m.trips}
 	ctx, cancel := context.WithCancel(ctx)
 	var joined sync.WaitGroup
 	joined.Go(func() { b.run(ctx) })

@@ -184,7 +184,13 @@ func TestFailover(t *testing.T) {
 		}
 		demand(t, refused(t, SourceOptions{URL: primary.URL(""), Tail: held, Known: id.System}), capture.ErrDiverged)
 		exec(primary, "INSERT INTO d.t VALUES (30)")
-		demand(t, refused(t, SourceOptions{URL: primary.URL(""), Tail: held, Known: "somebody"}), capture.ErrDiverged)
+		err = refused(t, SourceOptions{URL: primary.URL(""), Tail: held, Known: "somebody"})
+		if primary.Flavor == "mysql" {
+			demand(t, err, capture.ErrDiverged)
+			return
+		}
+		// MariaDB's GTIDs tell the server that committed last, and it has never logged anything of that one.
+		demand(t, err, nil, "another server")
 	})
 }
 
