@@ -145,6 +145,8 @@ const (
 	lookAgain = time.Second
 	// settledFor is how long a protection has lasted after which the next one is not put off for longer.
 	settledFor = 10 * time.Minute
+	// noteLimit is how long the end of a protection may take to be put on record. What is not is by the next capture.
+	noteLimit = 5 * time.Second
 	// nearEnd is how far behind the source a capture may be that COMMIT can wait for.
 	nearEnd = 2 * time.Second
 )
@@ -244,7 +246,9 @@ func (p *protector) once(ctx context.Context) (reason string, err error) {
 	if n := len(p.record); n == 0 || !p.record[n-1].Protected {
 		return reason, nil
 	}
-	return reason, p.note(ctx, sure.seq, false, reason)
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteLimit) // a capture that is stopped says so
+	defer cancel()
+	return reason, p.note(after, sure.seq, false, reason)
 }
 
 // note puts on record what holds of the transactions behind one. It waits for a store that cannot be reached; a

@@ -173,9 +173,8 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 		s.joined.Go(func() { s.release(run) })
 	}
 	if err := s.first(ctx); err != nil {
-		err = s.related(ctx, held, err)
-		s.stop(err)
-		return nil, err
+		s.halt(err)
+		return nil, s.related(ctx, held, err)
 	}
 	return s, nil
 }
@@ -219,11 +218,16 @@ func (s *Source) fail(err error) {
 func (s *Source) Close() { s.stop(errors.New("source closed")) }
 
 func (s *Source) stop(err error) {
+	s.halt(err)
+	s.closeConns()
+}
+
+// halt ends all that was started. From then on the connections are the caller's alone.
+func (s *Source) halt(err error) {
 	s.fail(err)
 	s.cancel()
 	s.joined.Wait()
 	s.parser.count.CountAbandon()
-	s.closeConns()
 	s.timer.Stop()
 }
 
@@ -241,19 +245,34 @@ func (s *Source) closeConns() {
 	}
 }
 
-// kill ends the server's half of the stream. A look at the server that was cut short has taken the control connection
-// with it.
+// revive opens the control connection again if a look at the server that was cut short has taken it along.
+func (s *Source) revive(ctx context.Context) error {
+	if !s.control.Closed() {
+		return nil
+	}
+	conn, err := s.control.cfg.Connect(ctx)
+	if err == nil {
+		s.control = conn
+	}
+	return err
+}
+
+// kill ends the server's half of the stream. A server that was started again meanwhile gives our connection's number to others: only what carries a log to
+// our own end of the connection is ended.
 func (s *Source) kill() {
 	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
-	if s.control.Closed() {
-		conn, err := s.control.cfg.Connect(ctx)
-		if err != nil {
-			return // the server is gone, and the stream with it
-		}
-		s.control = conn
+	if s.revive(ctx) != nil {
+		return // the server is gone, and the stream with it
 	}
-	_ = s.control.Exec(ctx, "KILL "+s.dump.id()) // it may have ended by itself
+	where := "id = " + s.dump.id() + " AND command LIKE 'Binlog Dump%'"
+	if local, ok := s.dump.wire.conn.LocalAddr().(*net.TCPAddr); ok {
+		where += fmt.Sprintf(" AND host LIKE '%%:%d'", local.Port)
+	}
+	if _, err := s.control.QueryRow(ctx, "SELECT id FROM information_schema.processlist WHERE "+where); err != nil {
+		return // it has ended by itself
+	}
+	_ = s.control.Exec(ctx, "KILL "+s.dump.id())
 }
 
 // check compares the server with what the archive expects, and returns what the record holds.
@@ -391,6 +410,9 @@ func (s *Source) stranger(ctx context.Context, held *gtid.Set) error {
 	}
 	related := executed.Overlaps(held)
 	if s.id.Flavor == gtid.MariaDB {
+		if err := s.revive(ctx); err != nil {
+			return err
+		}
 		if related, err = s.control.knows(ctx, held); err != nil {
 			return err
 		}
