@@ -31,7 +31,7 @@ const (
 	// TagStreamAbort may arrive outside any stream from PostgreSQL 18, even in
 	// protocol 1; it announces nothing a reader has seen.
 	TagStreamAbort = 'A'
-	// The tags of protocol version 2, which an archive does not hold.
+	// TagStreamStart and the two below it are of protocol version 2, which an archive does not hold.
 	TagStreamStart  = 'S'
 	TagStreamStop   = 'E'
 	TagStreamCommit = 'c'
