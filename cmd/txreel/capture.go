@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -42,9 +43,10 @@ func (c *captureCmd) Run(a *app) error {
 		return err
 	}
 	defer monitor.stop()
+	breaker := &breaker{open: c.database().waiters, timeout: c.SyncTimeout, log: log, trips: &monitor.trips}
 	if c.Sync {
 		c.SyncWait = c.SyncTimeout
-		defer c.guardCommits(a.ctx, log, monitor)() // before anything that may take long: COMMITs may be waiting
+		defer breaker.start(a.ctx)() // before anything that may take long: COMMITs may be waiting
 	}
 	store, release, held, err := c.openSpooled(a.ctx, log, monitor)
 	if err != nil {
@@ -52,7 +54,7 @@ func (c *captureCmd) Run(a *app) error {
 	}
 	defer release()
 
-	r := recording{captureCmd: c, database: c.database(), store: store, log: log, status: status, monitor: monitor, worked: held}
+	r := recording{captureCmd: c, database: c.database(), store: store, log: log, status: status, monitor: monitor, worked: held, armed: &breaker.armed}
 	guard := func(context.Context) error { return nil }
 	if pg, ok := r.database.(*postgresDatabase); ok {
 		pg.budget = &walBudget{budgetFlags: c.budgetFlags, log: log}
@@ -118,11 +120,12 @@ type recording struct {
 	log      zerolog.Logger
 	status   *capture.Status
 	monitor  *monitor
-	worked   bool      // an attempt has got as far as streaming
-	beaten   time.Time // when another writer's segment was last found in our place
-	renewed  bool      // a gap has been answered with a new epoch
-	overrun  time.Time // when a gap by choice was last answered so
-	warned   string    // what the last stream warned of, so that it is said once
+	armed    *atomic.Bool // of the breaker, with --sync
+	worked   bool         // an attempt has got as far as streaming
+	beaten   time.Time    // when another writer's segment was last found in our place
+	renewed  bool         // a gap has been answered with a new epoch
+	overrun  time.Time    // when a gap by choice was last answered so
+	warned   string       // what the last stream warned of, so that it is said once
 }
 
 // lasting reports whether err stays until a person has done something.
@@ -177,18 +180,6 @@ func (r *recording) attempt(ctx context.Context) error {
 			return err
 		}
 		r.log.Info().Err(err).Msg("another capture was faster")
-	}
-}
-
-// guardCommits watches the COMMITs of the source until what it returns is called.
-func (c *captureCmd) guardCommits(ctx context.Context, log zerolog.Logger, m *monitor) (stop func()) {
-	b := &breaker{open: c.database().waiters, timeout: c.SyncTimeout, log: log, trips: &m.trips}
-	ctx, cancel := context.WithCancel(ctx)
-	var joined sync.WaitGroup
-	joined.Go(func() { b.run(ctx) })
-	return func() {
-		cancel()
-		joined.Wait()
 	}
 }
 
@@ -329,7 +320,7 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	joined.Go(func() { keeper.run(ctx) })
 	shipped := keeper.shipped
 	if r.Sync {
-		p := &protector{archive: a, epoch: epoch.Number, source: src, status: r.status, log: r.log, on: &r.monitor.protected}
+		p := &protector{archive: a, epoch: epoch.Number, source: src, status: r.status, log: r.log, armed: r.armed, on: &r.monitor.protected}
 		p.durable.Store(&durable{w.Tail().Seq, w.Tail().Position})
 		joined.Go(func() { p.run(ctx) })
 		shipped = func(s *archive.Sealed) {

@@ -53,6 +53,13 @@ func (d *postgresDatabase) belongs(_ context.Context, a *archive.Archive, id inc
 
 // fresh also refuses a slot that another archive may depend on.
 func (d *postgresDatabase) fresh(ctx context.Context) error {
+	if d.SyncWait != 0 { // before there is a slot
+		w, err := d.waiters(ctx)
+		if err != nil {
+			return err
+		}
+		w.Close()
+	}
 	return d.connected(ctx, func(conn *pgx.Conn) error {
 		exists, err := postgres.PublicationExists(ctx, conn, d.Publication)
 		if err != nil {

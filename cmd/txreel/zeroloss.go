@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,10 +61,39 @@ type breaker struct {
 	timeout time.Duration
 	log     zerolog.Logger
 	trips   *atomic.Int64 // times it let them go
+	armed   atomic.Bool   // this process, and not one that it stands by for, had them wait
 }
 
-// run works until ctx ends.
+// start lets the breaker work until ctx ends or stop is called, which waits for its end.
+func (b *breaker) start(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var joined sync.WaitGroup
+	joined.Go(func() { b.run(ctx) })
+	return func() {
+		cancel()
+		joined.Wait()
+	}
+}
+
+// run works until ctx ends, and then lets the COMMITs go that this process had wait: nobody else would.
 func (b *breaker) run(ctx context.Context) {
+	b.work(ctx)
+	if !b.armed.Load() {
+		return
+	}
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteLimit)
+	defer cancel()
+	w, err := b.open(after)
+	if err == nil && w != nil {
+		err = w.Expose(after)
+		w.Close()
+	}
+	if err != nil {
+		b.log.Error().Err(err).Msg("COMMIT may wait for a capture that has ended")
+	}
+}
+
+func (b *breaker) work(ctx context.Context) {
 	const pause = time.Second // before another look at a source that could not be asked
 	said := false
 	for ctx.Err() == nil {
@@ -125,6 +155,7 @@ type protector struct {
 	source  protectable
 	status  *capture.Status
 	log     zerolog.Logger
+	armed   *atomic.Bool // of the breaker
 	on      *atomic.Bool // what the metrics say
 
 	durable atomic.Pointer[durable] // not nil
@@ -151,15 +182,10 @@ const (
 	nearEnd = 2 * time.Second
 )
 
-// run works until ctx ends, and then lets the COMMITs go. Whatever is not certain counts as exposed: what is on record
-// as protected was.
+// run works until ctx ends. COMMITs go on waiting then: if the stream is not opened again in time, the breaker lets them
+// go. Whatever is not certain counts as exposed: what is on record as protected was.
 func (p *protector) run(ctx context.Context) {
 	err := p.protect(ctx)
-	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookAgain)
-	defer cancel()
-	if exposeErr := p.source.Expose(after); exposeErr != nil {
-		p.log.Warn().Err(exposeErr).Msg("COMMIT may go on waiting for a capture that has ended")
-	}
 	p.on.Store(false)
 	if err != nil && ctx.Err() == nil {
 		p.log.Error().Err(err).Msg("zero-loss mode has ended")
@@ -208,6 +234,7 @@ func (p *protector) near() bool {
 
 // once protects until something is in the way, and says what.
 func (p *protector) once(ctx context.Context) (reason string, err error) {
+	p.armed.Store(true)
 	at, err := p.source.Protect(ctx)
 	if err != nil {
 		return err.Error(), p.source.Expose(ctx)

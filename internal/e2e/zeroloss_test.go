@@ -242,12 +242,16 @@ func TestBreaker(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, dbtest.PG(t), "breaker", dbtest.S3(t)).setup()
 		s.exec(`CREATE TABLE journal (client int, n int, part int, note text, PRIMARY KEY (client, n, part))`)
+		s.exec(`CREATE ROLE humble LOGIN REPLICATION PASSWORD 'humble'; GRANT pg_read_all_data TO humble`)
+		r := s.with("TXREEL_SOURCE="+s.pg.URLAs("humble", "humble", s.db)).run("capture", "--sync")
+		r.sentence(t, "GRANT ALTER SYSTEM ON PARAMETER synchronous_standby_names TO")
 		story(t, &s.place, s, s.gateway)
 	})
 	for _, flavor := range dbtest.Flavors() {
 		t.Run(flavor, func(t *testing.T) {
 			t.Parallel()
 			s := semiSyncSite(t, flavor, 3*time.Second)
+			s.run("capture", "--sync", "--sync-timeout", "2s").sentence(t, "longer than --sync-timeout", "timeout = 2000")
 			story(t, &s.place, s, s.gateway)
 		})
 	}
