@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"txreel/archive"
 	"txreel/capture"
 	"txreel/change"
 	"txreel/sources/postgres/lsn"
@@ -25,6 +26,9 @@ type SourceOptions struct {
 	// Tail is where the archive's record ends; the stream begins there. Empty is
 	// allowed while the record is empty: the slot's own position counts then.
 	Tail change.Position
+	// Held returns the last transaction on record behind a position, as LastBehind does. It is asked when the slot stands
+	// before Tail: the source then has to show that its history is the record's (see proof). Nil asks for no proof.
+	Held func(ctx context.Context, from change.Position) (*Last, error)
 	// BusyWait is how long a slot that another process holds is waited for; the
 	// walsender of a capture that died lingers a moment. Zero means 10 s.
 	BusyWait time.Duration
@@ -100,6 +104,7 @@ const (
 type Source struct {
 	opts     SourceOptions
 	start    lsn.LSN     // transactions that commit before it are in the archive
+	from     lsn.LSN     // where the stream begins: at start, or before it for a proof
 	clock    change.Time // the source's, when the stream was opened
 	conn     *pgconn.PgConn
 	control  *pgx.Conn
@@ -184,7 +189,7 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
-	s.acked.Store(uint64(s.start))
+	s.acked.Store(uint64(s.from))
 	run, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	for range cap(s.free) {
@@ -205,6 +210,9 @@ func (s *Source) check(ctx context.Context) error {
 		return err
 	}
 	if s.start, err = slot.continues(s.opts); err != nil {
+		return err
+	}
+	if err := s.prepareProof(ctx, slot.confirmed); err != nil {
 		return err
 	}
 	if s.pubOID, err = publicationOID(ctx, s.control, s.opts.Publication); err != nil {
@@ -242,6 +250,39 @@ func (s *Source) check(ctx context.Context) error {
 		`select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint`).Scan(&s.parser.xid))
 }
 
+// prepareProof lets the stream begin where the slot stands, if that is before the end of the record. A record that
+// cannot be read proves nothing, which is no reason to stop recording.
+func (s *Source) prepareProof(ctx context.Context, confirmed lsn.LSN) error {
+	s.from = s.start
+	if s.opts.Held == nil || s.opts.Tail == "" || confirmed == 0 || confirmed >= s.start {
+		return nil
+	}
+	last, err := s.opts.Held(ctx, confirmed.Position())
+	if errors.Is(err, archive.ErrCorrupt) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the last transaction on record: %w", err)
+	}
+	s.from = confirmed
+	s.parser.proof = proof{asked: true, last: last, end: s.start}
+	return nil
+}
+
+// release acknowledges the end of the record once the source has shown that it is its own. Before that the slot must stay
+// where it stands: at the record's end it would prove anything.
+func (s *Source) release() {
+	if !s.parser.proof.done {
+		return
+	}
+	s.parser.proof.done = false
+	s.acked.Store(max(s.acked.Load(), uint64(s.start)))
+	select {
+	case s.nudge <- struct{}{}:
+	default:
+	}
+}
+
 // begin starts the stream, waiting a while for a slot that is in use.
 func (s *Source) begin(ctx context.Context) error {
 	deadline := time.Now().Add(s.opts.BusyWait)
@@ -249,7 +290,7 @@ func (s *Source) begin(ctx context.Context) error {
 		// Both positions are given: 0/0 would mean "wherever the slot stands", and
 		// the server raises a start below the slot's silently (facts of
 		// START_REPLICATION), which check has excluded.
-		err := pglogrepl.StartReplication(ctx, s.conn, s.opts.Slot, pglogrepl.LSN(s.start), pglogrepl.StartReplicationOptions{
+		err := pglogrepl.StartReplication(ctx, s.conn, s.opts.Slot, pglogrepl.LSN(s.from), pglogrepl.StartReplicationOptions{
 			Mode:       pglogrepl.LogicalReplication,
 			PluginArgs: s.pluginArgs(),
 		})

@@ -49,6 +49,7 @@ func (s *Source) next(ctx context.Context) (*change.Message, error) {
 				s.fail(err)
 				return nil, err
 			}
+			s.release()
 			if m != nil {
 				s.told = true
 				return m, nil
@@ -117,6 +118,11 @@ func (s *Source) item() (*change.Message, error) {
 	s.at++
 	if it.keepalive {
 		s.parser.keepalive(it.walEnd)
+		if s.parser.end > 0 { // past the record's end
+			if err := s.parser.proof.passed(); err != nil {
+				return nil, err
+			}
+		}
 		if s.parser.open {
 			return nil, nil
 		}
@@ -170,6 +176,7 @@ type parser struct {
 	streams   streams
 	chain     string // of the fences that this stream writes
 	fenced    uint64 // number of the fence met last
+	proof     proof
 
 	open bool        // inside a transaction
 	skip bool        // the open transaction is in the archive already
@@ -408,7 +415,11 @@ func (p *parser) begin(m []byte) (*change.Message, error) {
 	// server sends again what it does not know to be confirmed. One that starts at
 	// the tail is new: positions are ends, and ends may equal starts.
 	if p.skip = lsn.LSN(b.FinalLSN) < p.start; p.skip {
+		p.proof.xid = b.XID
 		return nil, nil
+	}
+	if err := p.proof.passed(); err != nil {
+		return nil, err
 	}
 	p.xid = fullXID(p.xid, b.XID)
 	p.msg = change.Message{Kind: change.KindBegin, Raw: m}
@@ -440,7 +451,7 @@ func (p *parser) commit(m []byte) (*change.Message, error) {
 	p.open = false
 	if p.skip {
 		p.skip = false
-		return nil, nil
+		return nil, p.proof.shown(&c)
 	}
 	end := lsn.LSN(c.EndLSN)
 	p.end, p.time = max(p.end, end), max(p.time, c.CommitTime)
@@ -462,6 +473,9 @@ func (p *parser) standalone(m []byte) (*change.Message, error) {
 	end := lsn.LSN(l.LSN)
 	if end <= p.start {
 		return nil, nil
+	}
+	if err := p.proof.passed(); err != nil {
+		return nil, err
 	}
 	note := ""
 	if n := p.fenceOf(&l); n > 0 {

@@ -242,7 +242,9 @@ func (p *parser) streamCommit(m []byte) (*change.Message, error) {
 	delete(s.open, c.XID)
 	s.begin, s.commit = c.Whole(s.begin[:0], s.commit[:0])
 	if t.tape.size == 0 && !s.empties {
-		p.end = max(p.end, lsn.LSN(c.EndLSN))
+		if end := lsn.LSN(c.EndLSN); end > p.start { // not one that is sent again for a proof
+			p.end = max(p.end, end)
+		}
 		return nil, nil
 	}
 	s.replay.spool = &s.spool
