@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"txreel/archive"
@@ -14,41 +15,40 @@ import (
 
 // Last is the last transaction on record that the source committed behind some position.
 type Last struct {
-	XID  uint32 // its lower half, as the stream has it
-	End  lsn.LSN
-	Time change.Time
+	XID    uint32 // its lower half, as the stream has it
+	End    lsn.LSN
+	Time   change.Time
+	Before lsn.LSN // where what is on record before it ends
 }
 
 // LastBehind reads the last transaction of an epoch that the source committed behind from; nil when there is none.
-func LastBehind(ctx context.Context, a *archive.Archive, epoch uint64, from change.Position) (*Last, error) {
+func LastBehind(ctx context.Context, a *archive.Archive, tail archive.Tail, from change.Position) (*Last, error) {
 	at, err := lsn.FromPosition(from)
 	if err != nil {
 		return nil, err
 	}
-	first, ok, err := a.FirstBehind(ctx, epoch, func(t *change.Txn) (bool, error) {
-		end, err := lsn.FromPosition(t.Position)
-		return end > at, err
-	})
-	if err != nil || !ok {
-		return nil, err
-	}
 	var last *Last
-	for x, err := range a.Segments(ctx, epoch, first.Seq) {
+	for x, err := range a.Backward(ctx, tail.Epoch, tail.Seq) {
 		if err != nil {
 			return nil, err
 		}
-		for i := range x.Txns {
+		for i := range slices.Backward(x.Txns) {
 			t := &x.Txns[i]
-			if t.Seq < first.Seq || t.Kind != change.TxnSource || t.XID == "" { // fences and other messages have no id
+			end, err := lsn.FromPosition(t.Position)
+			switch {
+			case err != nil:
+				return nil, err
+			case last != nil:
+				last.Before = end
+				return last, nil
+			case end <= at:
+				return nil, nil
+			case t.Kind != change.TxnSource || t.XID == "": // fences and other messages outside transactions have no id
 				continue
 			}
 			xid, err := strconv.ParseUint(t.XID, 10, 64)
 			if err != nil {
 				return nil, fmt.Errorf("transaction %s on record: %w", t.Seq, err)
-			}
-			end, err := lsn.FromPosition(t.Position)
-			if err != nil {
-				return nil, err
 			}
 			last = &Last{XID: uint32(xid), End: end, Time: t.CommitTime}
 		}

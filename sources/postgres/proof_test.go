@@ -9,9 +9,11 @@ import (
 	"strconv"
 	"testing"
 
+	"txreel/archive"
 	"txreel/capture"
 	"txreel/change"
 	"txreel/internal/dbtest"
+	"txreel/sink/dir"
 	"txreel/sources/postgres/lsn"
 	"txreel/sources/postgres/pgoutput"
 )
@@ -42,8 +44,9 @@ func TestRolledBack(t *testing.T) {
 	restart(func() error { return exec.Command("cp", "-a", pg.DataDir(), copied).Run() })
 	s.exec("insert into t values (2)")
 	s.exec("insert into t values (3)")
-	second := s.read(first.commit.Position, 2)[1]
-	held := s.last(second)
+	two := s.read(first.commit.Position, 2)
+	second := two[1]
+	held := s.last(two[0], second)
 	options := func() SourceOptions {
 		o := s.options(second.commit.Position)
 		o.Held = func(_ context.Context, from change.Position) (*Last, error) {
@@ -103,13 +106,13 @@ func TestRolledBack(t *testing.T) {
 }
 
 // last is what the record would say of a transaction.
-func (s *site) last(x transaction) *Last {
+func (s *site) last(before, x transaction) *Last {
 	s.t.Helper()
 	xid, err := strconv.ParseUint(x.commit.XID, 10, 64)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return &Last{XID: uint32(xid), End: mustLSN(s.t, x.commit.Position), Time: x.commit.CommitTime}
+	return &Last{XID: uint32(xid), End: mustLSN(s.t, x.commit.Position), Time: x.commit.CommitTime, Before: mustLSN(s.t, before.commit.Position)}
 }
 
 func TestProof(t *testing.T) {
@@ -153,6 +156,66 @@ func TestProof(t *testing.T) {
 		}
 		if errors.Is(err, capture.ErrDiverged) != c.diverged || (err != nil) != c.diverged {
 			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+func TestLastBehind(t *testing.T) {
+	t.Parallel()
+	store, err := dir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := archive.Init(t.Context(), store, archive.Identity{Engine: "postgres", System: "1", Database: "d"})
+	if err == nil {
+		_, err = a.StartEpoch(t.Context(), nil, archive.CauseFirst, "", nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := a.NewWriter(t.Context(), 1, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for _, x := range []struct {
+		xid string // "" is a fence, "-" a heartbeat
+		end lsn.LSN
+	}{{"4294967303", 0x70}, {"-", 0x78}, {"", 0x80}, {"4294967305", 0x90}, {"", 0x98}, {"-", 0xa0}, {"-", 0xb0}} {
+		position := x.end.Position()
+		if x.xid == "-" {
+			err = w.Heartbeat(position, 500)
+		} else {
+			err = errors.Join(w.Append(&change.Message{Kind: change.KindBegin}), w.Append(&change.Message{Kind: change.KindData, Raw: []byte("x")}),
+				w.Append(&change.Message{Kind: change.KindCommit, XID: x.xid, Position: position, CommitTime: change.Time(x.end)}))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed, err := w.Seal(position)
+		if err == nil {
+			err = w.Ship(t.Context(), sealed)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Release(sealed)
+	}
+	first, second := Last{XID: 7, End: 0x70, Time: 0x70}, Last{XID: 9, End: 0x90, Time: 0x90, Before: 0x80}
+	whole := w.Tail()
+	early := whole
+	early.Seq = 3
+	for _, c := range []struct {
+		tail archive.Tail
+		from lsn.LSN
+		want *Last
+	}{
+		{whole, 0xb0, nil}, {whole, 0xa0, nil}, {whole, 0x90, nil}, {whole, 0x8f, &second}, {whole, 0x10, &second},
+		{early, 0x70, nil}, {early, 0x10, &first},
+	} {
+		got, err := LastBehind(t.Context(), a, c.tail, c.from.Position())
+		if err != nil || (got == nil) != (c.want == nil) || got != nil && *got != *c.want {
+			t.Errorf("behind %s, up to %s: %+v, %v; want %+v", c.from, c.tail.Seq, got, err, c.want)
 		}
 	}
 }

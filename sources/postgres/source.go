@@ -105,6 +105,7 @@ type Source struct {
 	opts     SourceOptions
 	start    lsn.LSN     // transactions that commit before it are in the archive
 	from     lsn.LSN     // where the stream begins: at start, or before it for a proof
+	stands   lsn.LSN     // what is acknowledged before a proof: where the slot stands
 	clock    change.Time // the source's, when the stream was opened
 	conn     *pgconn.PgConn
 	control  *pgx.Conn
@@ -189,7 +190,7 @@ func Open(ctx context.Context, opts SourceOptions) (_ *Source, err error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
-	s.acked.Store(uint64(s.from))
+	s.acked.Store(uint64(s.stands))
 	run, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	for range cap(s.free) {
@@ -253,7 +254,7 @@ func (s *Source) check(ctx context.Context) error {
 // prepareProof lets the stream begin where the slot stands, if that is before the end of the record. A record that
 // cannot be read proves nothing, which is no reason to stop recording.
 func (s *Source) prepareProof(ctx context.Context, confirmed lsn.LSN) error {
-	s.from = s.start
+	s.from, s.stands = s.start, s.start
 	if s.opts.Held == nil || s.opts.Tail == "" || confirmed == 0 || confirmed >= s.start {
 		return nil
 	}
@@ -264,7 +265,10 @@ func (s *Source) prepareProof(ctx context.Context, confirmed lsn.LSN) error {
 	if err != nil {
 		return fmt.Errorf("read the last transaction on record: %w", err)
 	}
-	s.from = confirmed
+	s.from, s.stands = confirmed, confirmed
+	if last != nil { // what comes before it follows from it
+		s.from = max(s.from, last.Before)
+	}
 	s.parser.proof = proof{asked: true, last: last, end: s.start}
 	return nil
 }
