@@ -1,6 +1,6 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build demo test test-matrix lint bench clean
+.PHONY: build demo test test-matrix torture lint bench clean
 
 build: ## bin/txreel, a static binary
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/txreel ./cmd/txreel
@@ -27,6 +27,12 @@ test-matrix: ## the tests of MySQL and MariaDB on the versions that make test le
 	scripts/setup mariadb-11
 	TXREEL_TEST_SERVERS=mariadb-11 CGO_ENABLED=1 go test $(RACE) $(MY)
 	TXREEL_TEST_SERVERS=mariadb-11 CGO_ENABLED=1 go test $(RACE) -run '^TestMy' ./internal/e2e
+
+FOR := 1h
+
+torture: ## faults by the thousand on every engine, for FOR, and a table of what they did
+	scripts/setup test
+	go test -vet=off -count=1 -timeout 48h -parallel 3 -v -run '^TestTorture$$' ./internal/e2e -args -e2e.long -e2e.torture=$(FOR)
 
 lint: ## style, mistakes and the direction of imports
 	scripts/setup lint
