@@ -224,7 +224,7 @@ func TestBreaker(t *testing.T) {
 			t.Errorf("the record says %+v", spans)
 		}
 		r := p.must("restore", "--dry-run")
-		if !strings.Contains(r.stdout, "every transaction that was acknowledged since is recorded") {
+		if !strings.Contains(r.stdout, "COMMIT of the chosen transaction waited for the archive") {
 			t.Errorf("the plan says nothing of zero-loss mode:\n%s", r.stdout)
 		}
 		p.must("verify", "--full")

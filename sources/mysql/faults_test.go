@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -348,6 +349,11 @@ func TestLogCutOffByACrash(t *testing.T) {
 		}
 		server.MustExec(t, "", "CREATE DATABASE e")
 		goal := executed(t, server)
+		// The engine had committed the transaction that the log has lost. A server that had come to note that says so.
+		if lost, err := connect(t, server.URL("")).readSet(t.Context(), "@@global.gtid_purged"); server.Flavor == "mysql" && (err != nil || !lost.IsEmpty()) {
+			demand(t, cmp.Or(err, refused(t, SourceOptions{URL: server.URL(""), Tail: tail})), capture.ErrGap, "purged")
+			return
+		}
 		src := open(t, SourceOptions{URL: server.URL(""), Tail: tail})
 		var got []txn
 		for !covers(t, src, goal) {
