@@ -73,7 +73,7 @@ func (p *plan) next() (s strike, whole bool) {
 		p.left = bag()
 		p.rng.Shuffle(len(p.left), func(i, k int) { p.left[i], p.left[k] = p.left[k], p.left[i] })
 	}
-	s = strike{kind: p.left[0], lasts: p.between(50, 500), settle: p.rng.IntN(2) == 0, pause: p.between(0, 150)}
+	s = strike{kind: p.left[0], lasts: p.between(50, 500), settle: p.rng.IntN(3) == 0, pause: p.between(0, 150)}
 	p.left = p.left[1:]
 	if p.rng.IntN(12) == 0 && p.long {
 		s.lasts = p.between(2_000, 40_000)

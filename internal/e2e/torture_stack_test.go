@@ -132,7 +132,7 @@ func (s *stack) startCapture(more ...string) {
 }
 
 func (s *stack) command(more ...string) []string {
-	return slices.Concat([]string{"capture", "--flush-age", fmt.Sprintf("%dms", times(50, 100)), "--heartbeat", "500ms"}, s.spool, more)
+	return slices.Concat([]string{"capture", "--flush-age", "50ms", "--heartbeat", "500ms"}, s.spool, more)
 }
 
 // mind does what a service manager does: a capture that ended with a code that may pass is started again.

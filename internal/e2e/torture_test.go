@@ -69,7 +69,7 @@ func torture(t *testing.T, e engine, gateway *dbtest.Gateway) outcome {
 	s.direct.waitBases(a, 1, 1)
 	b := &bank{connect: e.connect, pace: time.Duration(times(20, 30)) * time.Millisecond}
 	b.open(t, seed, 4)
-	s.http.Set(s.fault(seed, weather(20, 20)))
+	s.http.Set(s.fault(seed, weather(20, 5)))
 	p := newPlan(seed, *tortureFor > 0)
 	enough := times(100, 1000)
 	for whole := false; !whole || s.total().Total() < enough || time.Since(b.begun) < *tortureFor; {
