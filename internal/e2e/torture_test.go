@@ -73,8 +73,8 @@ func torture(t *testing.T, e engine, gateway *dbtest.Gateway) outcome {
 	p := newPlan(seed, *tortureFor > 0)
 	enough := times(100, 1000)
 	for whole := false; !whole || s.total().Total() < enough || time.Since(b.begun) < *tortureFor; {
-		var x strike
-		x, whole = p.next()
+		x, last := p.next()
+		whole = whole || last
 		s.strike(x)
 	}
 	s.tell("no more")
