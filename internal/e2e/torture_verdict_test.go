@@ -77,7 +77,7 @@ type judge struct {
 	seen   map[entry]bool
 	latest int64 // begin of the transactions on record so far
 	show   func(format string, args ...any)
-	told   int // errors that were shown
+	told   map[*int]int // errors that were shown, of each kind
 
 	seq   string // the open transaction
 	open  []line // its changes of the bank's tables
@@ -87,7 +87,7 @@ type judge struct {
 // fault counts something that must not be, and shows the first of them.
 func (j *judge) fault(counter *int, format string, args ...any) {
 	*counter++
-	if j.told++; j.told <= 20 {
+	if j.told[counter]++; j.told[counter] <= 10 {
 		j.show(format, args...)
 	}
 }
@@ -195,6 +195,9 @@ func (j *judge) whole(d *deed) {
 			appended++
 			if at := (item{l.number(j.t, "list"), l.number(j.t, "pos"), l.number(j.t, "client"), l.number(j.t, "n")}); d.list < 0 || at != (item{d.list, j.books.lens[d.list], d.client, d.n}) {
 				j.fault(&j.reordered, "transaction %s appends %v, the record before it is another", j.seq, at)
+				if d.list >= 0 {
+					j.books.lens[d.list] = at.pos
+				}
 			}
 		default:
 			others++
@@ -216,7 +219,7 @@ func (j *judge) whole(d *deed) {
 // judgeRecord reads an export and compares it with what the clients know. What must not be is told to show.
 func judgeRecord(t *testing.T, b *bank, export string, show func(format string, args ...any)) (*record, verdict) {
 	t.Helper()
-	j := &judge{t: t, bank: b, books: newBooks(), seen: make(map[entry]bool), show: show}
+	j := &judge{t: t, bank: b, books: newBooks(), seen: make(map[entry]bool), told: make(map[*int]int), show: show}
 	j.read(export)
 	for e, m := range b.txns {
 		switch {
