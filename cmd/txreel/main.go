@@ -81,6 +81,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "txreel: %v\nTry 'txreel --help'.\n", err)
 		return exitUsage
 	}
+	if err := checkEnvironment(parser.Model.Node, os.Environ()); err != nil {
+		fmt.Fprintln(stderr, "txreel:", err)
+		return exitUsage
+	}
 	a := &app{stdout: stdout, stderr: stderr}
 	release := a.watchSignals()
 	defer release()

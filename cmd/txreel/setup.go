@@ -76,7 +76,7 @@ func (c *setupCmd) mysqlPreparer(ctx context.Context) (*preparer, error) {
 		return nil, err
 	}
 	s := mysql.Setup{User: c.User, Host: c.Host, CaptureOnly: c.CaptureOnly, AllowLock: c.AllowLock, NoTLS: c.NoTLS, GTID: c.GTID,
-		Password: os.Getenv("TXREEL_ACCOUNT_PASSWORD")}
+		Password: os.Getenv(passwordVariable)}
 	return &preparer{
 		plan:       func(ctx context.Context) ([]sources.Statement, error) { return s.Plan(ctx, conn) },
 		planRemove: func(ctx context.Context) ([]sources.Statement, error) { return s.PlanRemove(ctx, conn) },
