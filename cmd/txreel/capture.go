@@ -68,7 +68,7 @@ func (c *captureCmd) Run(a *app) error {
 		wait.MaxInterval = time.Second // COMMITs wait for us
 	}
 	for {
-		begun := time.Now()
+		shipped := status.Snapshot().Segments
 		err := r.attempt(a.ctx)
 		if a.ctx.Err() != nil {
 			return c.stopped(a, log, err)
@@ -80,7 +80,7 @@ func (c *captureCmd) Run(a *app) error {
 		if err := guard(a.ctx); err != nil {
 			log.Warn().Err(err).Msg("budget for retained log not checked")
 		}
-		if time.Since(begun) > time.Minute {
+		if status.Snapshot().Segments > shipped { // it got on: what is in the way now is another matter
 			wait.Reset()
 		}
 		pause := wait.NextBackOff()
@@ -244,13 +244,13 @@ func (r *recording) recordGap(ctx context.Context, a *archive.Archive, epoch arc
 	// A source that was read after the archive is ahead of it also when another capture
 	// went on with both in between.
 	now, err := a.Tail(ctx, epoch.Number)
-	if err == nil && now.Seq > tail.Seq {
+	if err != nil {
+		return fmt.Errorf("make sure that the record has a gap (%s): %w", sentence(gap), err) // nothing is certain yet
+	}
+	if now.Seq > tail.Seq {
 		return fmt.Errorf("%w: it recorded up to %s while this one looked at the source", archive.ErrOtherWriter, now.Position)
 	}
-	if err == nil {
-		err = a.RecordGap(ctx, epoch.Number, gapCause(gap), sentence(gap))
-	}
-	if err != nil {
+	if err := a.RecordGap(ctx, epoch.Number, gapCause(gap), sentence(gap)); err != nil {
 		return errors.Join(gap, err)
 	}
 	return gap
