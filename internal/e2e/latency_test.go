@@ -16,7 +16,7 @@ import (
 )
 
 // TestCommitLatency measures what a COMMIT takes while it waits for a store that takes its time, and for how many
-// one PUT is enough. The long form prints the table of docs/performance.md.
+// one PUT is enough. The long form prints a table.
 func TestCommitLatency(t *testing.T) {
 	if !*long {
 		t.Parallel()
