@@ -32,17 +32,11 @@ func TestCommitLatency(t *testing.T) {
 }
 
 func latency(t *testing.T, engine string) {
-	gateway := dbtest.S3(t)
-	slow, err := faults.NewHTTP(gateway.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(slow.Close)
 	var p *place
 	var connect func() (commit func(context.Context) error)
 	const insert = "insert into journal (note) values ('one row, and not a long one')"
 	if engine == "postgres" {
-		s := newSite(t, dbtest.PGWith(t, dbtest.PostgresOptions{Durable: true}), "latency", gateway).setup()
+		s := newSite(t, dbtest.PGWith(t, dbtest.PostgresOptions{Durable: true}), "latency", dbtest.S3(t)).setup()
 		s.exec(`CREATE TABLE journal (n bigserial PRIMARY KEY, note text)`)
 		p = &s.place
 		connect = func() func(context.Context) error {
@@ -66,7 +60,12 @@ func latency(t *testing.T, engine string) {
 			return func(ctx context.Context) error { return conn.Exec(ctx, insert) }
 		}
 	}
-	p.archive = strings.Replace(p.archive, url.QueryEscape(gateway.URL), url.QueryEscape(slow.URL()), 1)
+	slow, err := faults.NewHTTP(p.gateway.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(slow.Close)
+	p.archive = strings.Replace(p.archive, url.QueryEscape(p.gateway.URL), url.QueryEscape(slow.URL()), 1)
 	commits := make([]func(context.Context) error, 16)
 	for i := range commits {
 		commits[i] = connect()

@@ -86,9 +86,10 @@ func TestZeroLoss(t *testing.T) {
 func semiSyncSite(t *testing.T, flavor string, timeout time.Duration) *mySite {
 	t.Helper()
 	limit := fmt.Sprint(timeout.Milliseconds())
-	settings := []string{"plugin_load_add=semisync_source.so", "rpl_semi_sync_source_enabled=ON", "rpl_semi_sync_source_timeout=" + limit}
+	// While no capture is connected nothing waits: else each statement until then would take all of that time.
+	settings := []string{"plugin_load_add=semisync_source.so", "rpl_semi_sync_source_enabled=ON", "rpl_semi_sync_source_timeout=" + limit, "rpl_semi_sync_source_wait_no_replica=OFF"}
 	if flavor == "mariadb" {
-		settings = []string{"rpl_semi_sync_master_enabled=ON", "rpl_semi_sync_master_wait_point=AFTER_SYNC", "rpl_semi_sync_master_timeout=" + limit}
+		settings = []string{"rpl_semi_sync_master_enabled=ON", "rpl_semi_sync_master_wait_point=AFTER_SYNC", "rpl_semi_sync_master_timeout=" + limit, "rpl_semi_sync_master_wait_no_slave=OFF"}
 	}
 	s := newMySite(t, flavor, dbtest.S3(t), append(settings, "sync_binlog=1", "innodb_flush_log_at_trx_commit=1")...)
 	s.exec(`create table journal (client int, n int, part int, note varchar(200), primary key (client, n, part))`)

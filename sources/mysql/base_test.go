@@ -499,7 +499,9 @@ func TestBaseSeesDefinitionsChangeInTheRecord(t *testing.T) {
 			if err == nil {
 				err = FinishBase(t.Context(), a, b, beat)
 			}
-			if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, errChanged) || !strings.Contains(err.Error(), c.want)) {
+			// MariaDB may notice by itself when it comes to read the table.
+			told := err != nil && (strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "was altered, truncated or replaced"))
+			if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, errChanged) || !told) {
 				t.Errorf("%s: %v", c.name, err)
 			}
 		}
