@@ -30,6 +30,7 @@ type captureCmd struct {
 	syncFlags
 	Metrics   string `placeholder:"ADDR" help:"Serve Prometheus metrics and /healthz there, such as 127.0.0.1:9187."`
 	NewEpoch  bool   `help:"Go on behind a gap: begin a new epoch, with a new base."`
+	NewSystem string `name:"accept-system" placeholder:"ID" help:"PostgreSQL, with --new-epoch: the system identifier of the cluster that took the recorded one's place."`
 	LogFormat string `enum:"auto,json,text" default:"auto" help:"auto, json or text: auto is text on a terminal."`
 }
 
@@ -49,6 +50,9 @@ func (c *captureCmd) Run(a *app) error {
 		defer breaker.start(a.ctx)() // before anything that may take long: COMMITs may be waiting
 	}
 	store, release, held, err := c.openSpooled(a.ctx, log, monitor)
+	if err != nil && a.ctx.Err() != nil {
+		return c.stopped(a, log, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -82,8 +82,9 @@ type databaseFlags struct {
 	slotFlags
 	baseFlags
 	mysqlFlags
-	SyncWait time.Duration `kong:"-"` // how long COMMIT may wait for the archive; zero if it does not
-	SpillDir string        `placeholder:"DIR" help:"Where what is too large for memory waits to be stored (default: the system's temporary folder)."`
+	SyncWait     time.Duration `kong:"-"` // how long COMMIT may wait for the archive; zero if it does not
+	AcceptSystem string        `kong:"-"` // of a cluster that may take the recorded one's place
+	SpillDir     string        `placeholder:"DIR" help:"Where what is too large for memory waits to be stored (default: the system's temporary folder)."`
 }
 
 // database returns the source that the flags name.

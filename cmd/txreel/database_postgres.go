@@ -44,11 +44,24 @@ func (d *postgresDatabase) identify(ctx context.Context) (incarnation, error) {
 	}, err
 }
 
-func (d *postgresDatabase) belongs(_ context.Context, a *archive.Archive, id incarnation) error {
-	if a.Identity.Engine != id.Engine || a.Identity.System != id.System || a.Identity.Database != id.Database {
+// belongs accepts the cluster that is recorded: the first one, or the one that took its place with the last epoch.
+func (d *postgresDatabase) belongs(ctx context.Context, a *archive.Archive, id incarnation) error {
+	if a.Identity.Engine != id.Engine || a.Identity.Database != id.Database {
 		return otherDatabase(a, id)
 	}
-	return nil
+	recorded := a.Identity.System
+	epochs, err := a.Epochs(ctx)
+	if err != nil {
+		return err
+	}
+	if n := len(epochs); n > 0 && epochs[n-1].Source["system"] != "" {
+		recorded = epochs[n-1].Source["system"]
+	}
+	if id.System == recorded || id.System == d.AcceptSystem { // the stream ends the last epoch, if it was another's
+		return nil
+	}
+	return fmt.Errorf("%w: the last epoch of %s is of system %s, the source is system %s; if its cluster took the recorded one's place (pg_upgrade, dump and restore), run capture with --new-epoch --accept-system %s",
+		archive.ErrOtherDatabase, a.Store, recorded, id.System, id.System)
 }
 
 // fresh also refuses a slot that another archive may depend on.
@@ -100,6 +113,9 @@ func (d *postgresDatabase) open(ctx context.Context, a *archive.Archive, epoch a
 		}
 	}
 	id, err := d.identify(ctx)
+	if err == nil {
+		err = sameSystem(epoch, id.System)
+	}
 	if err == nil {
 		err = sameTimeline(epoch, id.terms["timeline"], func(was, is int32) string { return d.forkedTail(ctx, a, tail, was, is) })
 	}

@@ -12,6 +12,15 @@ import (
 	"txreel/sources/postgres/lsn"
 )
 
+// sameSystem refuses to go on with a record on another cluster, whose positions mean something else.
+func sameSystem(epoch archive.Epoch, is string) error {
+	was := epoch.Source["system"]
+	if was == "" || was == is {
+		return nil
+	}
+	return fmt.Errorf("%w: the source was system %s when epoch %d began and is system %s now: another cluster took its place; run capture with --new-epoch to go on behind the gap", capture.ErrDiverged, was, epoch.Number, is)
+}
+
 // sameTimeline refuses to go on with a record on a server that was promoted, or
 // restored, since the epoch began: the last of what is recorded may never have happened
 // there, and what happened there instead may be missing, without a trace in the

@@ -29,6 +29,8 @@ type PostgresOptions struct {
 	Settings map[string]string
 	// HBA lines go before the default ones of pg_hba.conf, which ask every TCP connection for its password.
 	HBA []string
+	// OwnSystem gives the server a system identifier of its own; others share one.
+	OwnSystem bool
 	// Durable keeps fsync on, for measurements.
 	Durable bool
 }
@@ -108,14 +110,25 @@ func (p *Postgres) makeDir() (err error) {
 	return nil
 }
 
-// create fills the data folder, starts the server on a free port and sets the password.
-func (p *Postgres) create(ctx context.Context, opts PostgresOptions) error {
+// initialise makes the data folder.
+func (p *Postgres) initialise(ctx context.Context, own bool) error {
+	if own {
+		return initDB(ctx, filepath.Join(p.BinDir, "initdb"), p.data(), p.account)
+	}
 	from, err := template(ctx, p.BinDir, p.account)
 	if err != nil {
 		return err
 	}
 	if err := copyTree(ctx, from, p.data()); err != nil {
 		return fmt.Errorf("copy template folder: %w", err)
+	}
+	return nil
+}
+
+// create fills the data folder, starts the server on a free port and sets the password.
+func (p *Postgres) create(ctx context.Context, opts PostgresOptions) error {
+	if err := p.initialise(ctx, opts.OwnSystem); err != nil {
+		return err
 	}
 	if err := p.Configure(opts.settings()); err != nil {
 		return err

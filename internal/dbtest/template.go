@@ -44,11 +44,8 @@ func template(ctx context.Context, binDir string, a account) (string, error) {
 	if err := a.own(fresh); err != nil {
 		return "", fmt.Errorf("make template folder: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, initdb, "-D", fresh, "-U", "postgres", "-E", "UTF8", "--locale=C", "-N",
-		"--auth-local=trust", "--auth-host=scram-sha-256")
-	cmd.Dir, cmd.Env, cmd.SysProcAttr = fresh, serverEnv(), a.procAttr(0)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("run initdb: %w: %s", err, tailOf(string(out), 5))
+	if err := initDB(ctx, initdb, fresh, a); err != nil {
+		return "", err
 	}
 	err = os.Rename(fresh, path)
 	if err != nil && (errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY)) {
@@ -58,6 +55,17 @@ func template(ctx context.Context, binDir string, a account) (string, error) {
 		return "", fmt.Errorf("keep template folder: %w", err)
 	}
 	return path, nil
+}
+
+// initDB runs initdb.
+func initDB(ctx context.Context, initdb, dir string, a account) error {
+	cmd := exec.CommandContext(ctx, initdb, "-D", dir, "-U", "postgres", "-E", "UTF8", "--locale=C", "-N",
+		"--auth-local=trust", "--auth-host=scram-sha-256")
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = filepath.Dir(dir), serverEnv(), a.procAttr(0)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("run initdb: %w: %s", err, tailOf(string(out), 5))
+	}
+	return nil
 }
 
 // usableTemplate tells whether path is a template; one somebody else could have planted is an error.
