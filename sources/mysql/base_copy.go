@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sync/errgroup"
 
 	"txreel/archive"
 	"txreel/internal/spill"
@@ -45,8 +43,6 @@ func (b *baseRun) copyTables(ctx context.Context) error {
 		}
 		return cmp.Compare(y.bytes, x.bytes)
 	})
-	stored := make([][]archive.BaseObject, len(pieces))
-	var next atomic.Int64
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 	done, watched := make(chan struct{}), make(chan struct{})
@@ -56,50 +52,28 @@ func (b *baseRun) copyTables(ctx context.Context) error {
 			abort(err)
 		}
 	}()
-	group, reading := errgroup.WithContext(ctx)
-	for _, c := range b.readers {
-		group.Go(func() error {
-			w, err := newChunkWriter(b)
-			if err != nil {
-				return err
-			}
-			defer w.close()
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(pieces) {
-					return w.wait()
-				}
-				if err := b.copyPiece(reading, c, w, &pieces[i], &stored[i]); err != nil {
-					return err
-				}
-			}
-		})
-	}
-	err = group.Wait()
+	err = b.copyPieces(ctx, pieces)
 	close(done)
 	<-watched
 	if err != nil {
 		return err
 	}
-	return b.collect(pieces, stored)
+	return b.collect(pieces)
 }
 
 // collect puts the objects of each table into the manifest.
-func (b *baseRun) collect(pieces []piece, stored [][]archive.BaseObject) error {
-	type list struct {
-		number  int
-		objects []archive.BaseObject
-	}
-	byTable := make([][]list, len(b.tables))
-	for i, p := range pieces {
-		byTable[p.table] = append(byTable[p.table], list{p.number, stored[i]})
+func (b *baseRun) collect(pieces []piece) error {
+	byTable := make([][]*piece, len(b.tables))
+	for i := range pieces {
+		p := &pieces[i]
+		byTable[p.table] = append(byTable[p.table], p)
 	}
 	for i, t := range b.tables {
-		slices.SortFunc(byTable[i], func(x, y list) int { return cmp.Compare(x.number, y.number) })
+		slices.SortFunc(byTable[i], func(x, y *piece) int { return cmp.Compare(x.number, y.number) })
 		var chunks []archive.BaseObject
 		var rows int64
-		for _, l := range byTable[i] {
-			chunks = append(chunks, l.objects...)
+		for _, p := range byTable[i] {
+			chunks = append(chunks, p.objects...)
 		}
 		for _, o := range chunks {
 			rows += o.Rows
@@ -117,12 +91,12 @@ func (b *baseRun) collect(pieces []piece, stored [][]archive.BaseObject) error {
 // gives the lock on the table's definition back when the piece is read, and keeps the
 // snapshot: nobody waits longer than for one piece to alter the table. The last object may
 // still be on its way to the store.
-func (b *baseRun) copyPiece(ctx context.Context, c *Conn, w *chunkWriter, p *piece, objects *[]archive.BaseObject) error {
+func (b *baseRun) copyPiece(ctx context.Context, c *Conn, w *chunkWriter, p *piece) error {
 	t := b.tables[p.table]
 	if err := c.Exec(ctx, "SAVEPOINT txreel"); err != nil {
 		return wrapSQL("read table "+t.quoted(), err)
 	}
-	w.begin(ctx, fmt.Sprintf("data/%06d/%04d", p.table, p.number), objects)
+	w.begin(ctx, p)
 	if err := c.streamLines(ctx, t.selectSQL(p.where, c.mariaDB()), w); err != nil {
 		return t.explainRead(err, b)
 	}
@@ -185,10 +159,9 @@ type chunkWriter struct {
 	packed  []byte // scratch for compression
 	raw     int64
 	rows    int64
-	prefix  string
-	number  int
-	objects *[]archive.BaseObject // of the piece
-	storing chan error            // nil when nothing is
+	piece   *piece     // being read
+	number  int        // of its next object
+	storing chan error // nil when nothing is
 }
 
 func newChunkWriter(b *baseRun) (*chunkWriter, error) {
@@ -209,8 +182,8 @@ func (w *chunkWriter) close() {
 	w.other.Reset()
 }
 
-func (w *chunkWriter) begin(ctx context.Context, prefix string, objects *[]archive.BaseObject) {
-	w.ctx, w.prefix, w.number, w.objects = ctx, prefix, 0, objects
+func (w *chunkWriter) begin(ctx context.Context, p *piece) {
+	w.ctx, w.piece, w.number = ctx, p, 0
 	w.reset()
 }
 
@@ -261,14 +234,17 @@ func (w *chunkWriter) store() error {
 		return err
 	}
 	w.body, w.other = w.other, w.body
-	ctx, body, objects, raw, rows := w.ctx, w.other, w.objects, w.raw, w.rows
-	name := fmt.Sprintf("%s-%06d.tsv.zst", w.prefix, w.number)
+	ctx, body, p, raw, rows := w.ctx, w.other, w.piece, w.raw, w.rows
+	name := fmt.Sprintf("data/%06d/%04d-%06d.tsv.zst", p.table, p.number, w.number)
+	if p.tries > 0 { // the names without a number of tries may be taken
+		name = fmt.Sprintf("data/%06d/%04d-%06d-%d.tsv.zst", p.table, p.number, w.number, p.tries)
+	}
 	w.number++
 	w.storing = make(chan error, 1)
 	go func(done chan<- error) { // joined by wait
 		o, err := w.run.archive.CreateObject(ctx, w.run.base, name, body, body.Size())
 		o.Raw, o.Rows = raw, rows
-		*objects = append(*objects, o)
+		p.objects = append(p.objects, o)
 		w.run.report(0, rows, raw)
 		done <- err
 	}(w.storing)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"txreel/archive"
 	"txreel/sources/mysql/mybase"
 )
 
@@ -19,6 +20,9 @@ type piece struct {
 	number int
 	where  string
 	bytes  int64 // estimated
+
+	tries   int                  // that ended with the loss of a session
+	objects []archive.BaseObject // stored
 }
 
 // plan cuts the tables into pieces. c sees the snapshot, and keeps no lock on the definitions of the tables that it
