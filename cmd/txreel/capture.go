@@ -38,6 +38,10 @@ type captureCmd struct {
 func (c *captureCmd) Run(a *app) error {
 	boundMemory()
 	log := newLogger(a.stderr, c.LogFormat, isTerminal(a.stderr))
+	if c.NewSystem != "" && (!c.NewEpoch || isMySQL(c.Source)) {
+		return &usageError{"--accept-system goes with --new-epoch, and with a PostgreSQL source"}
+	}
+	c.AcceptSystem = c.NewSystem
 	status := &capture.Status{}
 	monitor, err := startMetrics(c.Metrics, status)
 	if err != nil {
