@@ -10,8 +10,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/minio/minio-go/v7"
 
 	"txreel/archive"
 	"txreel/internal/faults"
@@ -268,37 +271,84 @@ func TestMultipartStartsOver(t *testing.T) {
 	}
 }
 
+// TestBrokenBodies breaks answers in the middle: the rest is asked for, of the same object, as long as a request is repeated.
 func TestBrokenBodies(t *testing.T) {
 	t.Parallel()
 	p, s := newProxy(t)
-	if err := create(t.Context(), s, "key", 1<<20); err != nil {
+	want := make([]byte, 1<<20)
+	for i := range want {
+		want[i] = byte(i ^ i>>8 ^ i>>16)
+	}
+	if err := s.Create(t.Context(), "key", bytes.NewReader(want), int64(len(want))); err != nil {
 		t.Fatal(err)
 	}
+	cut := func(_ int, w http.ResponseWriter, r *http.Request) bool { p.SendHalf(w, r); return faults.Abort() }
+	stall := func(_ int, w http.ResponseWriter, r *http.Request) bool { p.SendHalf(w, r); return p.Hang(r) }
+	// then answers the first request by first, and those behind it by next.
+	then := func(first, next faults.Fault) faults.Fault {
+		var asked atomic.Int32
+		return func(n int, w http.ResponseWriter, r *http.Request) bool {
+			if asked.Add(1) == 1 {
+				return first(n, w, r)
+			}
+			return next != nil && next(n, w, r)
+		}
+	}
+	busy := func(_ int, w http.ResponseWriter, _ *http.Request) bool { return faults.Answer(w, 503, "SlowDown") }
 	for _, tt := range []struct {
-		name  string
-		want  error
-		stall time.Duration
-		fault faults.Fault
+		name            string
+		fault           faults.Fault
+		stall, retryFor time.Duration
+		err             error // nil: all of it arrives
 	}{
-		{"cut", io.ErrUnexpectedEOF, time.Minute, func(_ int, w http.ResponseWriter, r *http.Request) bool { p.SendHalf(w, r); return faults.Abort() }},
-		{"stalled", errStalled, time.Second, func(_ int, w http.ResponseWriter, r *http.Request) bool { p.SendHalf(w, r); return p.Hang(r) }},
+		{"cut", then(cut, nil), time.Minute, time.Minute, nil},
+		{"stalled", then(stall, nil), time.Second, time.Minute, nil},
+		{"cut again and again", func(n int, w http.ResponseWriter, r *http.Request) bool { // always half of the rest, but for the last byte
+			return r.Header.Get("Range") != "bytes=1048575-1048575" && cut(n, w, r)
+		}, time.Minute, time.Minute, nil},
+		{"cut, not repeated", cut, time.Minute, -1, io.ErrUnexpectedEOF},
+		{"stalled, not repeated", stall, time.Second, -1, errStalled},
+		{"cut, then away", then(cut, busy), time.Minute, time.Second, archive.ErrUnreachable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p.Set(tt.fault)
-			s.stall = tt.stall
+			s.stall, s.retryFor = tt.stall, tt.retryFor
 			body, size, err := s.Open(t.Context(), "key", 0, -1)
 			if err != nil || size != 1<<20 {
 				t.Fatal(size, err)
 			}
-			n, err := io.Copy(io.Discard, body)
-			if n != size/2 || !errors.Is(err, tt.want) || !errors.Is(err, archive.ErrUnreachable) {
-				t.Errorf("read %d bytes, %v; want %d and %v", n, err, size/2, tt.want)
+			got, err := io.ReadAll(body)
+			if tt.err == nil && (err != nil || !bytes.Equal(got, want)) {
+				t.Errorf("read %d bytes, %v; want %d", len(got), err, len(want))
 			}
-			if err := body.Close(); err != nil {
+			if tt.err != nil && (int64(len(got)) != size/2 || !errors.Is(err, tt.err) || !errors.Is(err, archive.ErrUnreachable)) {
+				t.Errorf("read %d bytes, %v; want %d and %v", len(got), err, size/2, tt.err)
+			}
+			if err := body.Close(); err != nil && tt.err == nil {
 				t.Error(err)
 			}
 		})
 	}
+	t.Run("replaced", func(t *testing.T) { // as nobody should
+		p.Set(then(cut, nil))
+		s.stall, s.retryFor = time.Minute, time.Minute
+		body, _, err := s.Open(t.Context(), "key", 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer body.Close()
+		p.Set(nil)
+		half := make([]byte, 1<<19)
+		if _, err := io.ReadFull(body, half); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.core.PutObject(t.Context(), s.bucket, s.prefix+"key", bytes.NewReader(make([]byte, 1<<20)), 1<<20, "", "", minio.PutObjectOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if rest, err := io.ReadAll(body); len(rest) > 0 || err == nil || !strings.Contains(err.Error(), "not the object any more") || errors.Is(err, archive.ErrUnreachable) {
+			t.Errorf("read %d more bytes, %v", len(rest), err)
+		}
+	})
 }
 
 // TestCancelEndsWaiting cancels calls that wait for a hung service.

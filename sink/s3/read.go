@@ -39,6 +39,7 @@ func (s *Store) Open(ctx context.Context, key string, off, n int64) (io.ReadClos
 	}
 	var got *body
 	var size int64
+	parent := ctx // lives as long as the body is read
 	err = s.retry(ctx, func() error {
 		ctx, w := newWatch(ctx, s.stall)
 		rc, info, header, err := s.core.GetObject(ctx, s.bucket, s.prefix+key, opts)
@@ -47,7 +48,7 @@ func (s *Store) Open(ctx context.Context, key string, off, n int64) (io.ReadClos
 			return w.verdict(err)
 		}
 		w.rest()
-		got = &body{store: s, key: key, rc: rc, watch: w, left: info.Size}
+		got = &body{store: s, ctx: parent, key: key, etag: info.ETag, rc: rc, watch: w}
 		if size, err = got.check(header, info.Size, off, n); err != nil {
 			got.Close() // the answer is of no use
 		}
@@ -99,12 +100,16 @@ func (s *Store) outside(ctx context.Context, key string, off int64) (int64, erro
 	return info.Size, err
 }
 
-// body is an object's content as it arrives.
+// body is an object's content as it arrives. When its connection breaks it asks for the rest, as long
+// as a Store repeats a request.
 type body struct {
 	store *Store
+	ctx   context.Context // Open's: of the requests for the rest
 	key   string
+	etag  string
 	rc    io.ReadCloser
 	watch *watch
+	at    int64 // offset of the next byte
 	left  int64
 }
 
@@ -136,7 +141,7 @@ func (b *body) check(header http.Header, length, off, n int64) (int64, error) {
 		return 0, &protocolError{fmt.Sprintf("the service sent %d bytes from offset %d, not the %d from %d asked for; "+
 			"it must honour Range", length, from, want, wantFrom)}
 	}
-	b.left = length
+	b.at, b.left = from, length
 	return size, nil
 }
 
@@ -151,23 +156,79 @@ func parseContentRange(s string) (from, length, size int64, ok bool) {
 	return from, to - from + 1, size, ok
 }
 
+// Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
 	if b.left == 0 {
 		return 0, io.EOF
 	}
-	b.watch.progress()
-	n, err := b.rc.Read(p[:min(int64(len(p)), b.left)])
-	b.watch.rest()
-	b.left -= int64(n)
-	if n > 0 || err == nil {
-		return n, nil // an error comes back with the next read
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := b.arrive(p)
+	if err != nil && passing(err) && b.store.retryFor >= 0 {
+		err = b.store.retry(b.ctx, func() (err error) {
+			if err = b.resume(); err == nil {
+				n, err = b.arrive(p)
+			}
+			return err
+		})
+	}
+	if err == nil {
+		return n, nil
 	}
 	doing := "read " + b.key + " in " + b.store.name
-	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return 0, &failure{fmt.Sprintf("%s: the connection ended with %d bytes missing", doing, b.left),
 			[]error{io.ErrUnexpectedEOF, archive.ErrUnreachable}}
 	}
-	return 0, b.store.explain(doing, b.watch.verdict(err))
+	return 0, b.store.explain(doing, err)
+}
+
+// arrive reads what has come, at least a byte: an error that comes with bytes comes back with the next call.
+func (b *body) arrive(p []byte) (n int, err error) {
+	b.watch.progress()
+	for n == 0 && err == nil {
+		n, err = b.rc.Read(p[:min(int64(len(p)), b.left)])
+	}
+	b.watch.rest()
+	b.at, b.left = b.at+int64(n), b.left-int64(n)
+	switch {
+	case n > 0:
+		return n, nil
+	case err == io.EOF:
+		return 0, io.ErrUnexpectedEOF
+	}
+	return 0, b.watch.verdict(err)
+}
+
+// resume asks for the bytes that are left of what Open was answered.
+func (b *body) resume() error {
+	b.Close()
+	opts, err := rangeOf(b.at, b.left)
+	if err == nil && b.etag != "" {
+		err = opts.SetMatchETag(b.etag)
+	}
+	if err != nil {
+		return err
+	}
+	ctx, w := newWatch(b.ctx, b.store.stall)
+	rc, info, header, err := b.store.core.GetObject(ctx, b.store.bucket, b.store.prefix+b.key, opts)
+	if err != nil {
+		w.end()
+		if codeOf(err) == minio.PreconditionFailed {
+			return &protocolError{"it is not the object any more that it was when its reading began"}
+		}
+		return w.verdict(err)
+	}
+	w.rest()
+	rest := *b
+	rest.rc, rest.watch = rc, w
+	if _, err = rest.check(header, info.Size, b.at, b.left); err != nil {
+		rest.Close()
+		return err
+	}
+	*b = rest
+	return nil
 }
 
 func (b *body) Close() error {
