@@ -40,6 +40,7 @@ type BaseTable struct {
 	Name    string          `json:"name"`
 	Version HexVersion      `json:"version"` // change.Table.Version at the base
 	Rows    int64           `json:"rows"`
+	Content string          `json:"content,omitempty"` // of the rows, see internal/rowsum; "" where it is not on record
 	Chunks  []BaseObject    `json:"chunks"`
 	Engine  json.RawMessage `json:"engine,omitempty"`
 }

@@ -18,6 +18,8 @@ var (
 	ErrDefinitionChanged = errors.New("a table's definition changes on the way")
 	// ErrNotEmpty is matched when the target holds something that is not ours to overwrite.
 	ErrNotEmpty = errors.New("target is not empty")
+	// ErrNoBase is matched by errors that say the base asked for is not one that the restore can begin with.
+	ErrNoBase = errors.New("no base to begin with")
 	// ErrOtherRestore is matched when the target holds an interrupted restore with another plan.
 	ErrOtherRestore = errors.New("target holds another restore")
 )

@@ -41,6 +41,8 @@ type Goal struct {
 	// Epoch is the epoch meant; zero is the last one, or for AtXID, AtPosition, AtTime
 	// and AtMark the newest one that holds the point.
 	Epoch uint64
+	// Base is the id of the base to begin with; empty is the last one at or before the point.
+	Base string
 }
 
 // String names the goal as the command line does.

@@ -20,6 +20,9 @@ type Plan struct {
 	Goal     Goal          `json:"goal"`
 	Epoch    uint64        `json:"epoch"`
 	Base     *archive.Base `json:"-"`
+	// Proof is a base that was taken at the very cut, which the restored tables are compared with; nil when
+	// there is none, and Base itself when nothing is replayed.
+	Proof *archive.Base `json:"-"`
 
 	// Seq is the cut: the last transaction the restored database will hold.
 	Seq change.Seq `json:"seq"`
@@ -58,14 +61,10 @@ func MakePlan(ctx context.Context, a *archive.Archive, d Dialect, g Goal) (*Plan
 		System: a.Identity.System, Database: a.Identity.Database,
 		Goal: g, Epoch: r.epoch.Number, Seq: r.cut,
 	}
-	for i := range r.bases {
-		if b := &r.bases[i]; b.Seq <= r.cut && (p.Base == nil || b.Seq >= p.Base.Seq) {
-			p.Base = b
-		}
+	if p.Base, err = r.base(g.Base); err != nil {
+		return nil, err
 	}
-	if p.Base == nil { // resolve has checked it
-		return nil, fmt.Errorf("epoch %d has no base snapshot at or before %s", p.Epoch, r.cut)
-	}
+	p.chooseProof(r.bases)
 	for i := range p.Base.Tables {
 		p.BaseRows += p.Base.Tables[i].Rows
 	}

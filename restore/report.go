@@ -61,10 +61,19 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		*plain
 		Base     BasePoint          `json:"base"`
+		Proof    string             `json:"proof,omitempty"` // the base at the cut
 		Cut      *Point             `json:"chosen"`
 		Next     *Point             `json:"next_excluded"`
 		Coverage []archive.Coverage `json:"coverage"`
-	}{(*plain)(p), p.base(), point(p.Cut), point(p.Next), p.Base.Coverage})
+	}{(*plain)(p), p.base(), p.proof(), point(p.Cut), point(p.Next), p.Base.Coverage})
+}
+
+// proof names the base at the cut; "" when there is none.
+func (p *Plan) proof() string {
+	if p.Proof == nil {
+		return ""
+	}
+	return p.Proof.ID
 }
 
 // String prints the plan for people.
@@ -87,6 +96,9 @@ func (p *Plan) String() string {
 	}
 	line("base", "%s after %s, finished %s, server %s: %d tables, %d rows, %d bytes stored",
 		p.Base.ID, p.Base.Seq, p.Base.Finished, p.Base.Server, len(p.Base.Tables), p.BaseRows, p.BaseBytes)
+	if p.Proof != nil {
+		line("proof", "base %s was taken at this very point: the result is compared with it", p.Proof.ID)
+	}
 	line("replay", "%d transactions, %d rows, %d bytes, from %d segments of %d bytes", p.Transactions, p.Rows, p.Bytes, p.Segments, p.SegmentBytes)
 	if text := p.protection(); text != "" {
 		line("zero-loss", "%s", text)
@@ -132,6 +144,7 @@ type Report struct {
 	Spans    []archive.Span     `json:"protection,omitempty"`
 	ZeroLoss string             `json:"zero_loss,omitempty"` // what the spans mean for the point
 	Rows     uint64             `json:"replayed_rows"`
+	Proof    string             `json:"proof,omitempty"` // the base at the cut, which the tables were compared with
 	Tables   []TableRows        `json:"tables"`
 	Coverage []archive.Coverage `json:"coverage"`
 	Warnings []string           `json:"warnings"`
@@ -143,7 +156,7 @@ func newReport(p *Plan) *Report {
 	return &Report{
 		Archive: p.Archive, Epoch: p.Epoch, Goal: p.Goal, Base: p.base(), Cut: point(p.Cut), Next: point(p.Next),
 		Replayed: p.Transactions, Rows: p.Rows, Coverage: p.Base.Coverage,
-		Spans: p.Protection, ZeroLoss: p.protection(),
+		Spans: p.Protection, ZeroLoss: p.protection(), Proof: p.proof(),
 	}
 }
 
@@ -167,9 +180,12 @@ func (r *Report) String() string {
 	if r.ZeroLoss != "" {
 		line("zero-loss", "%s", r.ZeroLoss)
 	}
+	by := make(map[Evidence]int)
 	for _, t := range r.Tables {
-		line("table", "%s: %d rows", t.Table, t.Rows)
+		by[t.Verified]++
+		line("table", "%s: %d rows, verified: %s", t.Table, t.Rows, t.Verified)
 	}
+	line("verified", "%d tables by content, %d by the number of rows, %d are there", by[ByContent], by[ByRows], by[ByPresence])
 	for _, c := range r.Coverage {
 		line("coverage", "%s: %s: %s", c.Class, c.What, c.Detail)
 	}

@@ -43,6 +43,12 @@ func resolve(ctx context.Context, a *archive.Archive, d Dialect, g Goal) (resolv
 	if len(epochs) == 0 {
 		return resolved{}, r.missing("the archive records nothing yet: start `txreel capture`")
 	}
+	if g.Base != "" {
+		if err := r.narrow(ctx); err != nil {
+			return resolved{}, err
+		}
+		g = r.goal
+	}
 	var candidates []archive.Epoch
 	for i := len(epochs) - 1; i >= 0; i-- {
 		if g.Epoch == 0 || epochs[i].Number == g.Epoch {

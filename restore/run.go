@@ -21,6 +21,7 @@ type Options struct {
 	Force    bool     // accept a target that is not empty
 	SpillDir string   // for segments that do not fit into memory; "" is the system's temporary folder
 	Progress Progress // nil means none
+	Verify   Level    // how closely the result is looked at
 }
 
 // Run carries a plan out. It returns a Report only when the target provably holds
@@ -29,7 +30,7 @@ type Options struct {
 func Run(ctx context.Context, a *archive.Archive, p *Plan, t Target, o Options) (*Report, error) {
 	r := runner{archive: a, plan: p, target: t, opts: o, report: newReport(p)}
 	var mu sync.Mutex
-	job := &Job{Archive: a, Plan: p, Workers: o.Jobs, Force: o.Force, Progress: func(ph Phase, done, total int64, unit string) {
+	job := &Job{Archive: a, Plan: p, Workers: o.Jobs, Force: o.Force, Verify: o.Verify, Progress: func(ph Phase, done, total int64, unit string) {
 		if o.Progress != nil {
 			mu.Lock()
 			defer mu.Unlock()

@@ -26,6 +26,7 @@ type Job struct {
 	Plan    *Plan
 	Workers int  // parallel connections, at least 1
 	Force   bool // the user accepts a target that is not empty
+	Verify  Level
 	// Progress reports how far the phase is; it may be called from several goroutines.
 	Progress Progress
 }
@@ -70,6 +71,7 @@ type Verification struct {
 
 // TableRows is the number of rows of a restored table.
 type TableRows struct {
-	Table string `json:"table"` // schema and name, unquoted
-	Rows  int64  `json:"rows"`
+	Table    string   `json:"table"` // schema and name, unquoted
+	Rows     int64    `json:"rows"`
+	Verified Evidence `json:"verified"`
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,6 +24,8 @@ type restoreCmd struct {
 	ToMark     string `xor:"point" placeholder:"NAME" help:"The mark."`
 	Before     bool   `help:"Exclude the point itself: stop just before it."`
 	Epoch      uint64 `placeholder:"N" help:"The epoch (default: the last one, or the newest that holds the point)."`
+	Base       string `placeholder:"ID" help:"The base snapshot to begin with, as 'txreel status' names it (default: the last one before the point)."`
+	Verify     string `enum:"content,rows" default:"content" help:"content: when all is restored, compare the content of every table for which the record has it, and of the others the number of rows. rows: only the number of rows."`
 	DryRun     bool   `help:"Print the plan and write nothing."`
 	Force      bool   `help:"Restore into a database that is not empty."`
 	NoOwner    bool   `help:"PostgreSQL: leave out owners and grants."`
@@ -36,7 +39,7 @@ type restoreCmd struct {
 
 // goal turns the flags into what restore understands.
 func (c *restoreCmd) goal() (restore.Goal, error) {
-	g := restore.Goal{Before: c.Before, Epoch: c.Epoch}
+	g := restore.Goal{Before: c.Before, Epoch: c.Epoch, Base: c.Base}
 	var err error
 	switch {
 	case c.ToTxn != "":
@@ -58,6 +61,14 @@ func (c *restoreCmd) goal() (restore.Goal, error) {
 		err = &usageError{err.Error()}
 	}
 	return g, err
+}
+
+// level is how closely the result is looked at.
+func (c *restoreCmd) level() restore.Level {
+	if c.Verify == "rows" {
+		return restore.VerifyRows
+	}
+	return restore.VerifyContent
 }
 
 // checkNotation refuses a goal that is not in the source's own notation.
@@ -117,6 +128,9 @@ func (c *restoreCmd) Run(a *app) error {
 		return err
 	}
 	plan, err := restore.MakePlan(a.ctx, ar, dialect, goal)
+	if errors.Is(err, restore.ErrNoBase) {
+		return &usageError{err.Error()}
+	}
 	if err != nil {
 		return err
 	}
@@ -137,7 +151,7 @@ func (c *restoreCmd) Run(a *app) error {
 	}
 	bars := newBars(a.stderr, c.JSON)
 	report, err := restore.Run(a.ctx, ar, plan, target, restore.Options{
-		Log: newLogger(bars, c.LogFormat, isTerminal(a.stderr)), Jobs: c.Jobs, Force: c.Force, SpillDir: c.SpillDir,
+		Log: newLogger(bars, c.LogFormat, isTerminal(a.stderr)), Jobs: c.Jobs, Force: c.Force, SpillDir: c.SpillDir, Verify: c.level(),
 		Progress: func(phase restore.Phase, done, total int64, unit string) {
 			bars.set(string(phase), done, total, fmt.Sprintf("%s of %s %s", humanize.Comma(done), humanize.Comma(total), unit))
 		},

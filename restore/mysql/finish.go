@@ -114,7 +114,7 @@ func (t *Target) countRows(ctx context.Context) ([]restore.TableRows, error) {
 				if err != nil {
 					return fmt.Errorf("count the rows of %s: %w", quote(schema, name), err)
 				}
-				out[i].Table = schema + "." + name
+				out[i].Table, out[i].Verified = schema+"."+name, restore.ByPresence
 				if _, err := fmt.Sscan(text, &out[i].Rows); err != nil {
 					return fmt.Errorf("count the rows of %s: %w", quote(schema, name), err)
 				}

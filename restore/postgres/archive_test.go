@@ -18,6 +18,7 @@ import (
 	"txreel/archive"
 	"txreel/change"
 	"txreel/internal/dbtest"
+	"txreel/internal/rowsum"
 	"txreel/sink/dir"
 	"txreel/sources/postgres/lsn"
 	"txreel/sources/postgres/pgbase"
@@ -313,6 +314,11 @@ func (r *recorder) baseTables(conn *pgx.Conn, b *archive.Base) {
 		tag, err := conn.PgConn().CopyTo(ctx, &raw, strings.Replace(copySQL(&bt), " FROM STDIN", " TO STDOUT", 1))
 		r.check(err)
 		t.Rows = tag.RowsAffected()
+		if len(f.Columns) > 0 {
+			var lines rowsum.Lines
+			_, _ = lines.Write(raw.Bytes())
+			t.Content = lines.Content()
+		}
 		for part, text := 0, raw.Bytes(); len(text) > 0; part++ { // chunks cut at a line
 			cut := min(len(text), raw.Len()/r.pieces)
 			cut += bytes.IndexByte(text[cut-1:], '\n')

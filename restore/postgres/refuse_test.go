@@ -336,7 +336,7 @@ func TestDoubt(t *testing.T) {
 	partial = try("extra", p, func(m *meddler) {
 		m.beforeVerify = func() { pg.MustExec(t, "extra", "INSERT INTO a VALUES (99, 'mine')") }
 	})
-	wantError(t, partial, nil, "public.a", "12 rows", "make 11")
+	wantError(t, partial, nil, "public.a", "12 rows", "(base and changes) are 11 rows, the target has 12 rows")
 	partial = try("moved", p, func(m *meddler) {
 		m.beforeVerify = func() { pg.MustExec(t, "moved", "UPDATE txreel_restore.progress SET seq = '01'") }
 	})

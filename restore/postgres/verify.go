@@ -3,8 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,32 +18,17 @@ func (t *Target) Verify(ctx context.Context) (*restore.Verification, error) {
 	if seq != t.job.Plan.Seq {
 		return nil, fmt.Errorf("the target holds transaction %s, the plan ends at %s", seq, t.job.Plan.Seq)
 	}
-	v := &restore.Verification{Tables: make([]restore.TableRows, len(t.tables))}
-	err = t.parallel(ctx, len(t.tables), func(ctx context.Context, conn *pgx.Conn, i int) error {
-		tab := &t.tables[i]
-		var n int64
-		if err := conn.QueryRow(ctx, "SELECT count(*) FROM ONLY "+tab.quoted()).Scan(&n); err != nil {
-			return fmt.Errorf("count the rows of %s: %w", tab.name(), err)
-		}
-		if n != want[tab.name()] {
-			return fmt.Errorf("table %s has %d rows, base and changes make %d: something else has written to the target", tab.name(), n, want[tab.name()])
-		}
-		v.Tables[i] = restore.TableRows{Table: tab.name(), Rows: n}
-		t.job.Progress(restore.PhaseVerify, int64(i+1), int64(len(t.tables)), "tables")
-		return nil
-	})
+	tables, err := t.compareTables(ctx, want)
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(v.Tables, func(a, b restore.TableRows) int { return strings.Compare(a.Table, b.Table) })
 	if err := t.findUnsound(ctx); err != nil {
 		return nil, err
 	}
 	if err := t.compareExtensions(ctx); err != nil {
 		return nil, err
 	}
-	v.Warnings = t.warnings
-	return v, nil
+	return &restore.Verification{Tables: tables, Warnings: t.warnings}, nil
 }
 
 // findUnsound warns of constraints and indexes that do not hold for every row. The

@@ -17,6 +17,7 @@ import (
 
 	"txreel/archive"
 	"txreel/change"
+	"txreel/internal/rowsum"
 	"txreel/internal/spill"
 	"txreel/sources"
 	"txreel/sources/postgres/lsn"
@@ -240,6 +241,9 @@ func (b *baseRun) copyTables(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	if err := b.findUnpublished(ctx); err != nil {
+		return err
+	}
 	for i := range b.tables {
 		entry, err := b.tables[i].entry(stored[i])
 		if err != nil {
@@ -260,12 +264,16 @@ func (b *baseRun) copyChunk(ctx context.Context, conn *pgconn.PgConn, w *chunkWr
 	if err := t.unchanged(ctx, conn); err != nil {
 		return archive.BaseObject{}, err
 	}
+	if w.rows.Rows != tag.RowsAffected() {
+		return archive.BaseObject{}, fmt.Errorf("copy table %s: %d lines came, the server speaks of %d rows: take another base", quoteIdent(t.Schema, t.Name), w.rows.Rows, tag.RowsAffected())
+	}
 	if err := w.zstd.Close(); err != nil {
 		return archive.BaseObject{}, err
 	}
 	o, err := b.archive.CreateObject(ctx, b.base, fmt.Sprintf("data/%d/%06d.copy.zst", t.OID, c.number), w.body, w.body.Size())
 	o.Raw, o.Rows = w.raw, tag.RowsAffected()
 	b.mu.Lock()
+	t.rows.Merge(w.rows.Sum)
 	b.progress.Done += c.pages
 	b.progress.Rows += o.Rows
 	b.progress.Bytes += o.Raw
@@ -316,11 +324,12 @@ func (t *tableInfo) copySQL(c chunk) string {
 	return "COPY (SELECT " + columns + " FROM ONLY " + name + " WHERE " + where + ") TO STDOUT"
 }
 
-// chunkWriter compresses what COPY sends into a spill buffer.
+// chunkWriter compresses what COPY sends into a spill buffer, and sums up its rows.
 type chunkWriter struct {
 	zstd *zstd.Encoder
 	body *spill.Buffer
 	raw  int64
+	rows rowsum.Lines
 }
 
 func newChunkWriter(dir string) (*chunkWriter, error) {
@@ -330,12 +339,14 @@ func newChunkWriter(dir string) (*chunkWriter, error) {
 
 func (w *chunkWriter) reset() {
 	w.body.Reset()
+	w.rows.Reset()
 	w.raw = 0
 	w.zstd.Reset(struct{ io.Writer }{w.body})
 }
 
 func (w *chunkWriter) Write(p []byte) (int, error) {
 	w.raw += int64(len(p))
+	_, _ = w.rows.Write(p) // never fails
 	return w.zstd.Write(p)
 }
 

@@ -115,3 +115,24 @@ func readCoverage(ctx context.Context, conn *pgx.Conn, publication string) ([]ar
 		{Class: archive.Missing, What: "roles, tablespaces and settings", Detail: "names of owners and grantees only; they belong to the server, not to the database"},
 	}, nil
 }
+
+// findUnpublished marks the tables whose changes the stream does not carry.
+func (b *baseRun) findUnpublished(ctx context.Context) error {
+	rows, err := b.leader.Query(ctx, `
+		select c.oid::bigint from pg_catalog.pg_publication_tables t
+		  join pg_catalog.pg_namespace n on n.nspname = t.schemaname
+		  join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = t.tablename
+		 where t.pubname = $1::text`, b.Publication)
+	if err != nil {
+		return wrapSQL("list what is published", err)
+	}
+	published := make(map[uint32]bool)
+	var oid uint32
+	if _, err := pgx.ForEachRow(rows, []any{&oid}, func() error { published[oid] = true; return nil }); err != nil {
+		return wrapSQL("list what is published", err)
+	}
+	for i := range b.tables {
+		b.tables[i].Unpublished = !published[b.tables[i].OID]
+	}
+	return nil
+}

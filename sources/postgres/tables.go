@@ -8,6 +8,7 @@ import (
 
 	"txreel/archive"
 	"txreel/change"
+	"txreel/internal/rowsum"
 	"txreel/sources/postgres/pgbase"
 	"txreel/sources/postgres/pgoutput"
 )
@@ -19,6 +20,7 @@ type tableInfo struct {
 	Version      uint64
 	Pages        int64  // 8 KiB blocks of the heap
 	File         uint32 // pg_class.relfilenode: another one after TRUNCATE and whatever writes the table anew
+	rows         rowsum.Sum
 }
 
 // tablesSQL lists every permanent table whose rows the stream carries, with the
@@ -114,6 +116,9 @@ func (t *tableInfo) entry(chunks []archive.BaseObject) (archive.BaseTable, error
 	b := archive.BaseTable{Schema: t.Schema, Name: t.Name, Version: archive.HexVersion(t.Version), Chunks: chunks, Engine: engine}
 	for _, c := range chunks {
 		b.Rows += c.Rows
+	}
+	if len(t.Columns) > 0 { // else there are no lines
+		b.Content = t.rows.Content()
 	}
 	return b, err
 }

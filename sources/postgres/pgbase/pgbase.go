@@ -57,6 +57,8 @@ type Table struct {
 	// Member tells that the table belongs to an extension: once the schema is there
 	// the table is, perhaps with rows in it.
 	Member bool `json:"member,omitempty"`
+	// Unpublished tells that the publication did not have the table: the record holds no change of it.
+	Unpublished bool `json:"unpublished,omitempty"`
 	// Identity is pg_class.relreplident: d, n, f or i.
 	Identity string `json:"identity"`
 	// Key names the columns of the primary key, or else of the replica identity
