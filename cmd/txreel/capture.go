@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -62,7 +61,7 @@ func (c *captureCmd) Run(a *app) error {
 	}
 	defer release()
 
-	r := recording{captureCmd: c, database: c.database(), store: store, log: log, status: status, monitor: monitor, worked: held, armed: &breaker.armed}
+	r := recording{captureCmd: c, database: c.database(), store: store, log: log, status: status, monitor: monitor, worked: held, breaker: breaker}
 	guard := func(context.Context) error { return nil }
 	if pg, ok := r.database.(*postgresDatabase); ok {
 		pg.budget = &walBudget{budgetFlags: c.budgetFlags, log: log}
@@ -128,12 +127,12 @@ type recording struct {
 	log      zerolog.Logger
 	status   *capture.Status
 	monitor  *monitor
-	armed    *atomic.Bool // of the breaker, with --sync
-	worked   bool         // an attempt has got as far as streaming
-	beaten   time.Time    // when another writer's segment was last found in our place
-	renewed  bool         // a gap has been answered with a new epoch
-	overrun  time.Time    // when a gap by choice was last answered so
-	warned   string       // what the last stream warned of, so that it is said once
+	breaker  *breaker  // works with --sync
+	worked   bool      // an attempt has got as far as streaming
+	beaten   time.Time // when another writer's segment was last found in our place
+	renewed  bool      // a gap has been answered with a new epoch
+	overrun  time.Time // when a gap by choice was last answered so
+	warned   string    // what the last stream warned of, so that it is said once
 }
 
 // lasting reports whether err stays until a person has done something.
@@ -328,7 +327,7 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	joined.Go(func() { keeper.run(ctx) })
 	shipped := keeper.shipped
 	if r.Sync {
-		p := &protector{archive: a, epoch: epoch.Number, source: src, status: r.status, log: r.log, armed: r.armed, on: &r.monitor.protected}
+		p := &protector{archive: a, epoch: epoch.Number, source: src, status: r.status, log: r.log, breaker: r.breaker, on: &r.monitor.protected}
 		p.durable.Store(&durable{w.Tail().Seq, w.Tail().Position})
 		joined.Go(func() { p.run(ctx) })
 		shipped = func(s *archive.Sealed) {

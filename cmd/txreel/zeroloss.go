@@ -14,6 +14,7 @@ import (
 	"txreel/archive"
 	"txreel/capture"
 	"txreel/change"
+	"txreel/sources/postgres"
 )
 
 // syncFlags are the options of zero-loss mode, and of a capture that stands by for another.
@@ -29,6 +30,10 @@ type waiters interface {
 	Waiting(ctx context.Context) (time.Duration, error)
 	// Expose lets all go on, and no more wait.
 	Expose(ctx context.Context) error
+	// Guard has the source itself see to it, from now on, that none waits for longer than a limit when Waiting is not
+	// called any more. Only Dismiss ends that, and not Close.
+	Guard(ctx context.Context, limit time.Duration) error
+	Dismiss(ctx context.Context) error
 	Close()
 }
 
@@ -55,13 +60,15 @@ func standBy(ctx context.Context, d database, store archive.Store, log zerolog.L
 }
 
 // breaker sees to it that no COMMIT waits for longer than it may, whatever the capture and its archive do: the
-// source comes first. It works on a session of its own, and as long as the process, also while that only stands by.
+// source comes first. It works on a session of its own, and as long as the process, also while that only stands by. For
+// the case that the process itself is what fails, it leaves a guard in the source.
 type breaker struct {
 	open    func(ctx context.Context) (waiters, error) // nil, nil for a server that stops to wait by itself
 	timeout time.Duration
 	log     zerolog.Logger
 	trips   *atomic.Int64 // times it let them go
 	armed   atomic.Bool   // this process, and not one that it stands by for, had them wait
+	ready   atomic.Bool   // it looks, and so does the guard: COMMIT may be made to wait
 }
 
 // start lets the breaker work until ctx ends or stop is called, which waits for its end.
@@ -77,33 +84,55 @@ func (b *breaker) start(ctx context.Context) (stop func()) {
 
 // run works until ctx ends, and then lets the COMMITs go that this process had wait: nobody else would.
 func (b *breaker) run(ctx context.Context) {
-	b.work(ctx)
-	if !b.armed.Load() {
-		return
+	guarded := b.work(ctx)
+	if guarded != nil {
+		defer guarded.Close()
 	}
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteLimit)
 	defer cancel()
-	w, err := b.open(after)
-	if err == nil && w != nil {
-		err = w.Expose(after)
-		w.Close()
+	if b.armed.Load() {
+		if err := b.release(after); err != nil {
+			b.log.Error().Err(err).Msg("COMMIT may wait for a capture that has ended")
+			return // the guard has something left to do
+		}
 	}
-	if err != nil {
-		b.log.Error().Err(err).Msg("COMMIT may wait for a capture that has ended")
+	if guarded != nil {
+		if err := guarded.Dismiss(after); err != nil {
+			b.log.Warn().Err(err).Msg("the source guards COMMIT for a moment yet")
+		}
 	}
 }
 
-func (b *breaker) work(ctx context.Context) {
-	const pause = time.Second // before another look at a source that could not be asked
+// release lets COMMITs go, on a session of its own: one that was asked something when ctx ended is of no more use.
+func (b *breaker) release(ctx context.Context) error {
+	w, err := b.open(ctx)
+	if err != nil || w == nil {
+		return err
+	}
+	defer w.Close()
+	return w.Expose(ctx)
+}
+
+// work looks until ctx ends, and returns the session under guard, if there is one.
+func (b *breaker) work(ctx context.Context) waiters {
+	pause := min(max(b.timeout/4, 50*time.Millisecond), time.Second) // before another look at a source that could not be asked
 	said := false
 	for ctx.Err() == nil {
 		w, err := b.open(ctx)
 		if err == nil && w == nil {
-			return
+			b.ready.Store(true)
+			return nil
 		}
 		if err == nil {
-			said = false
-			err = b.watch(ctx, w)
+			if err = w.Guard(ctx, b.timeout); err == nil {
+				said = false
+				b.ready.Store(true)
+				err = b.watch(ctx, w)
+				b.ready.Store(false)
+			}
+			if ctx.Err() != nil {
+				return w
+			}
 			w.Close()
 		}
 		if ctx.Err() == nil && !said {
@@ -112,11 +141,12 @@ func (b *breaker) work(ctx context.Context) {
 		}
 		sleep(ctx, pause)
 	}
+	return nil
 }
 
 // watch lets COMMITs go that wait for too long, until it cannot see them.
 func (b *breaker) watch(ctx context.Context, w waiters) error {
-	every := min(max(b.timeout/20, 10*time.Millisecond), 250*time.Millisecond)
+	every := postgres.LookEvery(b.timeout)
 	for ctx.Err() == nil {
 		longest, err := w.Waiting(ctx)
 		if err != nil {
@@ -155,7 +185,7 @@ type protector struct {
 	source  protectable
 	status  *capture.Status
 	log     zerolog.Logger
-	armed   *atomic.Bool // of the breaker
+	breaker *breaker
 	on      *atomic.Bool // what the metrics say
 
 	durable atomic.Pointer[durable] // not nil
@@ -206,7 +236,7 @@ func (p *protector) protect(ctx context.Context) error {
 	rest := backoff.NewExponentialBackOff()
 	rest.InitialInterval, rest.MaxInterval = 5*time.Second, 5*time.Minute
 	for {
-		for !p.near() {
+		for !p.near() || !p.breaker.ready.Load() {
 			if !sleep(ctx, lookAgain/10) {
 				return nil
 			}
@@ -234,7 +264,7 @@ func (p *protector) near() bool {
 
 // once protects until something is in the way, and says what.
 func (p *protector) once(ctx context.Context) (reason string, err error) {
-	p.armed.Store(true)
+	p.breaker.armed.Store(true)
 	at, err := p.source.Protect(ctx)
 	if err != nil {
 		return err.Error(), p.source.Expose(ctx)

@@ -21,6 +21,8 @@ type Commits struct {
 	slot string // what the capture's walsender is called, too
 	conn *pgx.Conn
 	seen map[waiter]time.Time // when a COMMIT was first seen waiting
+
+	guard *guard // nil without Guard
 }
 
 // waiter is a session that waits, and since when it runs the statement that does.
@@ -45,6 +47,9 @@ func OpenCommits(ctx context.Context, url, slot string) (*Commits, error) {
 
 // Close ends the session. What the server was told stays.
 func (c *Commits) Close() {
+	if c.guard != nil {
+		c.guard.close()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = c.conn.Close(ctx) // the server notices in any case
@@ -53,11 +58,12 @@ func (c *Commits) Close() {
 func (c *Commits) allowed(ctx context.Context) error {
 	var role, names string
 	var version int
-	var super, reload, stats bool
+	var super, reload, stats, plpgsql bool
 	err := c.conn.QueryRow(ctx, `
 		SELECT current_user, current_setting('synchronous_standby_names'), current_setting('server_version_num')::int,
-		       rolsuper, has_function_privilege('pg_catalog.pg_reload_conf()', 'EXECUTE'), pg_has_role('pg_read_all_stats', 'USAGE')
-		FROM pg_catalog.pg_roles WHERE rolname = current_user`).Scan(&role, &names, &version, &super, &reload, &stats)
+		       rolsuper, has_function_privilege('pg_catalog.pg_reload_conf()', 'EXECUTE'), pg_has_role('pg_read_all_stats', 'USAGE'),
+		       COALESCE((SELECT has_language_privilege(oid, 'USAGE') FROM pg_catalog.pg_language WHERE lanname = 'plpgsql'), false)
+		FROM pg_catalog.pg_roles WHERE rolname = current_user`).Scan(&role, &names, &version, &super, &reload, &stats, &plpgsql)
 	if err != nil {
 		return wrapSQL("look at the server's synchronous replication", err)
 	}
@@ -80,6 +86,8 @@ func (c *Commits) allowed(ctx context.Context) error {
 		return fmt.Errorf("role %s may not make settings count: GRANT EXECUTE ON FUNCTION pg_catalog.pg_reload_conf() TO %s", name, name)
 	case !stats:
 		return fmt.Errorf("role %s cannot see who waits: GRANT pg_read_all_stats TO %s", name, name)
+	case !plpgsql:
+		return fmt.Errorf("role %s cannot leave a guard in the server, which lets COMMITs go when this capture cannot: CREATE EXTENSION IF NOT EXISTS plpgsql; GRANT USAGE ON LANGUAGE plpgsql TO %s", name, name)
 	}
 	return nil
 }
@@ -89,6 +97,9 @@ func (c *Commits) names() string { return quoteIdent(c.slot) }
 // Waiting returns for how long a COMMIT has been waiting, the one that has for longest, as far as
 // calls of Waiting have seen it.
 func (c *Commits) Waiting(ctx context.Context) (time.Duration, error) {
+	if err := c.guarded(); err != nil {
+		return 0, err
+	}
 	now := time.Now()
 	rows, err := c.conn.Query(ctx, `SELECT pid, query_start::text FROM pg_catalog.pg_stat_activity WHERE wait_event = 'SyncRep'`)
 	if err != nil {
