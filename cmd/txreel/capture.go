@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"txreel/archive"
 	"txreel/capture"
+	"txreel/change"
 	"txreel/sources/postgres"
 )
 
@@ -61,7 +63,7 @@ func (c *captureCmd) Run(a *app) error {
 	}
 	defer release()
 
-	r := recording{captureCmd: c, database: c.database(), store: store, log: log, status: status, monitor: monitor, worked: held, breaker: breaker}
+	r := recording{captureCmd: c, database: c.database(), store: store, log: log, status: status, monitor: monitor, worked: held, sure: math.MaxUint64, breaker: breaker}
 	guard := func(context.Context) error { return nil }
 	if pg, ok := r.database.(*postgresDatabase); ok {
 		pg.budget = &walBudget{budgetFlags: c.budgetFlags, log: log}
@@ -127,12 +129,13 @@ type recording struct {
 	log      zerolog.Logger
 	status   *capture.Status
 	monitor  *monitor
-	breaker  *breaker  // works with --sync
-	worked   bool      // an attempt has got as far as streaming
-	beaten   time.Time // when another writer's segment was last found in our place
-	renewed  bool      // a gap has been answered with a new epoch
-	overrun  time.Time // when a gap by choice was last answered so
-	warned   string    // what the last stream warned of, so that it is said once
+	breaker  *breaker   // works with --sync
+	worked   bool       // an attempt has got as far as streaming
+	beaten   time.Time  // when another writer's segment was last found in our place
+	renewed  bool       // a gap has been answered with a new epoch
+	overrun  time.Time  // when a gap by choice was last answered so
+	sure     change.Seq // up to where the protector of the last stream knew whether COMMIT had waited
+	warned   string     // what the last stream warned of, so that it is said once
 }
 
 // lasting reports whether err stays until a person has done something.
@@ -320,6 +323,12 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 		}
 	}
 
+	protections, err := interrupted(ctx, a, epoch.Number, min(r.sure, w.Tail().Seq))
+	if err != nil {
+		return err
+	}
+	r.sure = math.MaxUint64
+
 	// The keeper takes bases beside the stream; it ends with it.
 	keeper := newBaseKeeper(a, epoch.Number, r.database, r.log)
 	ctx, cancel := context.WithCancel(ctx)
@@ -327,9 +336,12 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	joined.Go(func() { keeper.run(ctx) })
 	shipped := keeper.shipped
 	if r.Sync {
-		p := &protector{archive: a, epoch: epoch.Number, source: src, status: r.status, log: r.log, breaker: r.breaker, on: &r.monitor.protected}
+		p := &protector{archive: a, epoch: epoch.Number, record: protections, source: src, status: r.status, log: r.log, breaker: r.breaker, on: &r.monitor.protected}
 		p.durable.Store(&durable{w.Tail().Seq, w.Tail().Position})
-		joined.Go(func() { p.run(ctx) })
+		joined.Go(func() {
+			p.run(ctx)
+			r.sure = p.sure.seq // read when all have joined
+		})
 		shipped = func(s *archive.Sealed) {
 			keeper.shipped(s)
 			p.shipped(s)

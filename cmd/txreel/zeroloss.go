@@ -190,6 +190,18 @@ type protector struct {
 
 	durable atomic.Pointer[durable] // not nil
 	record  []archive.Protection
+	sure    *durable // the end of the record when COMMIT was last seen to wait
+}
+
+// interrupted puts on record that nobody knows of the COMMITs behind a transaction whether they waited, unless the record
+// does not say that they did: they came while no capture was there, or one that could not say how its protection ended.
+// It has to be on record before they are, whatever the next capture does, and returns what is.
+func interrupted(ctx context.Context, a *archive.Archive, epoch uint64, behind change.Seq) ([]archive.Protection, error) {
+	have, err := a.Protections(ctx, epoch)
+	if n := len(have); err != nil || n == 0 || !have[n-1].Protected {
+		return have, err
+	}
+	return a.RecordProtection(ctx, have, archive.Protection{Epoch: epoch, From: behind + 1, Protected: false, Reason: "the capture was interrupted"})
 }
 
 // shipped notes a segment that became durable.
@@ -223,16 +235,7 @@ func (p *protector) run(ctx context.Context) {
 }
 
 func (p *protector) protect(ctx context.Context) error {
-	var err error
-	if p.record, err = p.archive.Protections(ctx, p.epoch); err != nil {
-		return err
-	}
-	// Nobody knows what the commits did that came while no capture was there.
-	if n := len(p.record); n > 0 && p.record[n-1].Protected {
-		if err := p.note(ctx, p.durable.Load().seq, false, "the capture was interrupted"); err != nil {
-			return err
-		}
-	}
+	p.sure = p.durable.Load()
 	rest := backoff.NewExponentialBackOff()
 	rest.InitialInterval, rest.MaxInterval = 5*time.Second, 5*time.Minute
 	for {
@@ -269,7 +272,7 @@ func (p *protector) once(ctx context.Context) (reason string, err error) {
 	if err != nil {
 		return err.Error(), p.source.Expose(ctx)
 	}
-	sure := p.durable.Load() // every COMMIT that has not waited is of a transaction up to here, or in front of at
+	p.sure = p.durable.Load() // every COMMIT that has not waited is of a transaction up to here, or in front of at
 	for noted := false; ; {
 		now := p.durable.Load()
 		if reason, err = p.source.Exposed(ctx); err != nil {
@@ -278,7 +281,7 @@ func (p *protector) once(ctx context.Context) (reason string, err error) {
 		if reason != "" {
 			break
 		}
-		if sure = now; !noted {
+		if p.sure = now; !noted {
 			if noted, err = p.source.Holds(now.end, at); err != nil {
 				return "", err
 			}
@@ -305,7 +308,7 @@ func (p *protector) once(ctx context.Context) (reason string, err error) {
 	}
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteLimit) // a capture that is stopped says so
 	defer cancel()
-	return reason, p.note(after, sure.seq, false, reason)
+	return reason, p.note(after, p.sure.seq, false, reason)
 }
 
 // note puts on record what holds of the transactions behind one. It waits for a store that cannot be reached; a
