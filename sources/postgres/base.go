@@ -213,10 +213,10 @@ func (b *baseRun) copyTables(ctx context.Context) error {
 		stored[c.table] = append(stored[c.table], archive.BaseObject{})
 	}
 	var next atomic.Int64
-	group, ctx := errgroup.WithContext(ctx)
+	group, work := errgroup.WithContext(ctx)
 	for range min(b.Jobs, len(chunks)) {
 		group.Go(func() error {
-			conn, err := b.join(ctx, b.snapshot)
+			conn, err := b.join(work, b.snapshot)
 			if err != nil {
 				return err
 			}
@@ -232,7 +232,7 @@ func (b *baseRun) copyTables(ctx context.Context) error {
 					return nil
 				}
 				c := chunks[i]
-				if stored[c.table][c.number], err = b.copyChunk(ctx, conn.PgConn(), w, c); err != nil {
+				if stored[c.table][c.number], err = b.copyChunk(work, conn.PgConn(), w, c); err != nil {
 					return err
 				}
 			}
