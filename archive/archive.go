@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"txreel/internal/failpoint"
 )
 
 // FormatVersion is the version of the layout this build writes, and the newest it
@@ -88,9 +90,11 @@ func Init(ctx context.Context, store Store, want Identity) (*Archive, error) {
 		return nil, err
 	}
 	want.Archive = hex.EncodeToString(id[:])
+	failpoint.Hit(failpoint.ArchiveCreating)
 	if err := createJSON(ctx, store, identityKey, want); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
+	failpoint.Hit(failpoint.ArchiveCreated)
 	a, err := Open(ctx, store)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"txreel/change"
+	"txreel/internal/failpoint"
 )
 
 // Base is a base snapshot: the database as it stood after the transaction Seq.
@@ -133,7 +134,9 @@ func (a *Archive) CreateObject(ctx context.Context, b *Base, name string, body i
 	if _, err := io.Copy(h, io.NewSectionReader(body, 0, size)); err != nil {
 		return BaseObject{}, err
 	}
+	failpoint.Hit(failpoint.BaseObjectCreating)
 	err := a.Store.Create(ctx, b.Key(name), body, size)
+	failpoint.Hit(failpoint.BaseObjectCreated)
 	if errors.Is(err, fs.ErrExist) {
 		same, readErr := sameObject(ctx, a.Store, b.Key(name), body, size)
 		if same || readErr != nil {
@@ -151,7 +154,10 @@ const manifestName = "manifest.json"
 // CommitBase writes the manifest: from now on the base exists.
 func (a *Archive) CommitBase(ctx context.Context, b *Base) error {
 	b.Finished = time.Now().UTC().Format(time.RFC3339)
-	return createOwn(ctx, a.Store, b.Key(manifestName), b)
+	failpoint.Hit(failpoint.BaseCommitting)
+	err := createOwn(ctx, a.Store, b.Key(manifestName), b)
+	failpoint.Hit(failpoint.BaseCommitted)
+	return err
 }
 
 // Bases returns the committed bases of an epoch, oldest first. Bases that were

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"txreel/internal/failpoint"
 )
 
 // What a capture does when the source keeps more log for it than it may.
@@ -72,5 +74,8 @@ func (a *Archive) RecordChoice(ctx context.Context, epoch uint64, last *Choice, 
 		}
 		c.Number = last.Number + 1
 	}
-	return createOwn(ctx, a.Store, choiceKey(epoch, c.Number), c)
+	failpoint.Hit(failpoint.ChoiceCreating)
+	err := createOwn(ctx, a.Store, choiceKey(epoch, c.Number), c)
+	failpoint.Hit(failpoint.ChoiceCreated)
+	return err
 }

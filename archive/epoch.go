@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"txreel/change"
+	"txreel/internal/failpoint"
 	"txreel/segment"
 )
 
@@ -126,7 +127,10 @@ func (a *Archive) StartEpoch(ctx context.Context, have []Epoch, cause, detail st
 		}
 		e.Previous = &tail
 	}
-	return e, createJSON(ctx, a.Store, epochJSON(e.Number), e)
+	failpoint.Hit(failpoint.EpochCreating)
+	err := createJSON(ctx, a.Store, epochJSON(e.Number), e)
+	failpoint.Hit(failpoint.EpochCreated)
+	return e, err
 }
 
 // RecordGap writes down that the epoch ends in a gap of the given cause. A gap that is on record
@@ -137,9 +141,11 @@ func (a *Archive) RecordGap(ctx context.Context, epoch uint64, cause, detail str
 		return err
 	}
 	g := Gap{Detected: time.Now().UTC().Format(time.RFC3339), Cause: cause, Detail: detail, Tail: tail}
+	failpoint.Hit(failpoint.GapCreating)
 	if err := createJSON(ctx, a.Store, gapJSON(epoch), g); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	failpoint.Hit(failpoint.GapCreated)
 	return nil
 }
 

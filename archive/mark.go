@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"txreel/change"
+	"txreel/internal/failpoint"
 )
 
 // Mark is a named point of the record: the content of an object below marks/.
@@ -38,7 +39,10 @@ func (a *Archive) CreateMark(ctx context.Context, m Mark) error {
 	if err := CheckMarkName(m.Name); err != nil {
 		return err
 	}
-	return createOwn(ctx, a.Store, markKey(m.Epoch, m.Name), m)
+	failpoint.Hit(failpoint.MarkCreating)
+	err := createOwn(ctx, a.Store, markKey(m.Epoch, m.Name), m)
+	failpoint.Hit(failpoint.MarkCreated)
+	return err
 }
 
 // Mark returns the mark of that name in the epoch, or an error wrapping

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"txreel/change"
+	"txreel/internal/failpoint"
 )
 
 // Protection says from where on COMMIT waited for the archive, or did not: the content of an
@@ -42,9 +43,11 @@ func protectionKey(epoch, number uint64) string {
 // error wrapping fs.ErrExist.
 func (a *Archive) RecordProtection(ctx context.Context, have []Protection, p Protection) ([]Protection, error) {
 	p.Number, p.Noted = uint64(len(have)+1), time.Now().UTC().Format(time.RFC3339)
+	failpoint.Hit(failpoint.ProtectionCreating)
 	if err := createOwn(ctx, a.Store, protectionKey(p.Epoch, p.Number), p); err != nil {
 		return have, err
 	}
+	failpoint.Hit(failpoint.ProtectionCreated)
 	return append(have, p), nil
 }
 

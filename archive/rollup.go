@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"txreel/change"
+	"txreel/internal/failpoint"
 	"txreel/segment"
 )
 
@@ -269,7 +270,9 @@ func (r *roller) writeUpper(ctx context.Context, lower []span) error {
 }
 
 func (r *roller) create(ctx context.Context, key string, body []byte) error {
+	failpoint.Hit(failpoint.RollupCreating)
 	err := r.archive.Store.Create(ctx, key, bytes.NewReader(body), int64(len(body)))
+	failpoint.Hit(failpoint.RollupCreated)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("create %s: %w", key, err)
 	}

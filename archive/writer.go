@@ -8,6 +8,7 @@ import (
 	"io/fs"
 
 	"txreel/change"
+	"txreel/internal/failpoint"
 	"txreel/internal/spill"
 	"txreel/segment"
 )
@@ -167,6 +168,7 @@ func (w *Writer) Ship(ctx context.Context, s *Sealed) error {
 	if s.First != w.shipped+1 {
 		return fmt.Errorf("ship %s: the segment before it, which ends with %s, was not shipped", s.Key, s.First-1)
 	}
+	failpoint.Hit(failpoint.SegmentCreating)
 	err := w.archive.Store.Create(ctx, s.Key, s.buf, s.Size)
 	if errors.Is(err, fs.ErrExist) {
 		// Either a create took effect although its answer was lost, or a second
@@ -180,6 +182,7 @@ func (w *Writer) Ship(ctx context.Context, s *Sealed) error {
 	if err != nil {
 		return fmt.Errorf("ship %s: %w", s.Key, err)
 	}
+	failpoint.Hit(failpoint.SegmentCreated)
 	w.shipped = s.Last
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"txreel/archive"
 	"txreel/change"
+	"txreel/internal/failpoint"
 )
 
 // Options tune Run. The zero value is sane.
@@ -142,12 +143,14 @@ func (r *run) loop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.CaptureRead)
 		if err := r.w.Append(m); err != nil {
 			// The source counts m as delivered: its position is one that the segment does not
 			// reach, and must not end (Invariant 4). All of it is sent again.
 			r.failed = true
 			return err
 		}
+		failpoint.Hit(failpoint.CaptureAppended)
 		switch m.Kind {
 		case change.KindData:
 			if r.rows++; r.rows%lookEvery == 0 {
@@ -276,13 +279,16 @@ func (r *run) seal() error {
 	if len(end) > change.MaxPosition {
 		return ErrLongPosition
 	}
+	failpoint.Hit(failpoint.CaptureSealing)
 	s, err := r.w.Seal(end)
 	if err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.CaptureSealed)
 	r.last = time.Now()
 	r.flight, r.sentAt = s, r.last
 	r.ship <- s
+	failpoint.Hit(failpoint.CaptureHanded)
 	return nil
 }
 
@@ -321,8 +327,10 @@ func (r *run) landed(err error) error {
 		r.failed = true
 		return err
 	}
+	failpoint.Hit(failpoint.CaptureAcking)
 	// Invariant 1: the only acknowledgement there is, of what Ship said is durable.
 	r.src.Ack(s.End)
+	failpoint.Hit(failpoint.CaptureAcked)
 	took := time.Since(r.sentAt)
 	r.o.Status.durable(s, time.Now())
 	r.o.Log.Info().Str("seq", s.Last.String()).Str("position", s.End.Brief()).

@@ -12,6 +12,7 @@ import (
 
 	"txreel/archive"
 	"txreel/change"
+	"txreel/internal/failpoint"
 )
 
 // Options are how a restore runs. The zero value is quiet and uses every processor.
@@ -85,12 +86,14 @@ type runner struct {
 }
 
 func (r *runner) phase(name Phase, do func() error) error {
+	failpoint.Step("restore-begin", string(name))
 	started := time.Now()
 	err := do()
 	took := time.Since(started)
 	if err == nil {
 		r.report.Phases = append(r.report.Phases, PhaseTime{Phase: name, Seconds: took.Seconds()})
 		r.opts.Log.Info().Str("phase", string(name)).Dur("took", took).Msg("restore phase done")
+		failpoint.Step("restore-end", string(name))
 	}
 	return err
 }
@@ -125,5 +128,6 @@ func (r *runner) verify(ctx context.Context) error {
 	for _, w := range v.Warnings {
 		r.opts.Log.Warn().Msg(w)
 	}
+	failpoint.Hit(failpoint.RestoreReleasing)
 	return r.target.Release(ctx)
 }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"txreel/internal/failpoint"
 )
 
 // version is set by the build.
@@ -57,7 +59,13 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 gap in the record, 4 archive corrupt,
 5 another writer, 6 point not in the archive, 7 source or store unreachable,
 8 doctor found problems, 130 interrupted.`
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	if err := failpoint.Arm(os.Getenv); err != nil { // in builds for tests only
+		fmt.Fprintln(os.Stderr, "txreel:", err)
+		os.Exit(exitUsage)
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // run is main with its surroundings as arguments. The first SIGINT or SIGTERM ends
 // the command in order; a second one ends the process at once.

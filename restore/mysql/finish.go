@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"txreel/internal/failpoint"
 	"txreel/restore"
 )
 
@@ -22,6 +23,7 @@ func (t *Target) finish(ctx context.Context) error {
 	if err := t.dropReplica(ctx); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.RestoreReplicaDropped)
 	if err := t.findPrepared(ctx); err != nil {
 		return err
 	}

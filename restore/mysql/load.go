@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"txreel/archive"
+	"txreel/internal/failpoint"
 	"txreel/restore"
 	"txreel/sources/mysql/mybase"
 )
@@ -93,9 +94,11 @@ func (l *loader) run(ctx context.Context) error {
 		if err := step.do(ctx, session); err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.RestoreStepDone)
 		if err := l.note(ctx, step.name); err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.RestoreStepNoted)
 	}
 	return nil
 }
@@ -313,11 +316,13 @@ func (l *loader) loadChunk(ctx context.Context, session *conn, t *loadTable, c *
 	if answer.affected != uint64(c.Rows) {
 		return fmt.Errorf("%s: %d rows went into %s, the manifest says %d: the target may hold rows of its own, or reads a value in another way than the source wrote it", key, answer.affected, t.quoted(), c.Rows)
 	}
+	failpoint.Hit(failpoint.RestoreChunkSent)
 	for _, sql := range after {
 		if err := session.exec(ctx, sql); err != nil {
 			return fmt.Errorf("load %s into %s: %w", key, t.quoted(), err)
 		}
 	}
+	failpoint.Hit(failpoint.RestoreChunkCommitted)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"txreel/internal/failpoint"
 	"txreel/restore"
 )
 
@@ -83,6 +84,7 @@ func (t *Target) openBook(ctx context.Context) error {
 		return fmt.Errorf("note progress: %w", err)
 	}
 	t.phase = phaseBase
+	failpoint.Hit(failpoint.RestoreBookOpened)
 	return nil
 }
 
@@ -92,6 +94,7 @@ func (t *Target) enter(ctx context.Context, p phase) error {
 		return fmt.Errorf("note progress: %w", err)
 	}
 	t.phase = p
+	failpoint.Hit(failpoint.RestorePhaseNoted)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/mysql"
 
+	"txreel/internal/failpoint"
 	"txreel/sources/mysql/gtid"
 )
 
@@ -83,6 +84,7 @@ func (t *Target) startReplica(ctx context.Context, host string, port int, cred *
 	if err := t.control.exec(ctx, start); err != nil {
 		return fmt.Errorf("start the target's replica threads: %w", err)
 	}
+	failpoint.Hit(failpoint.RestoreReplicaStarted)
 	return nil
 }
 

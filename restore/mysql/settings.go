@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
+
+	"txreel/internal/failpoint"
 )
 
 // setting is a global variable and what it is while a restore is at work.
@@ -97,6 +99,7 @@ func (t *Target) putBack(ctx context.Context) error {
 		if err := t.control.exec(ctx, setGlobal(r.text(0), r.text(1))); err != nil {
 			return fmt.Errorf("put back setting %s of the target, which was %s: %w", r.text(0), r.text(1), err)
 		}
+		failpoint.Hit(failpoint.RestoreSettingBack)
 	}
 	return nil
 }

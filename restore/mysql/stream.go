@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"txreel/change"
+	"txreel/internal/failpoint"
 	"txreel/segment"
 	"txreel/sources/mysql/binlog"
 	"txreel/sources/mysql/gtid"
@@ -232,7 +233,9 @@ func (d *sender) message(ctx context.Context, raw []byte) error {
 	}
 	d.wire.begin(int64(h.Size))
 	d.left = int64(h.Size) - int64(len(raw))
-	return d.wire.write(raw)
+	err = d.wire.write(raw)
+	failpoint.Hit(failpoint.RestoreMessageSent)
+	return err
 }
 
 // begin waits for the event that tells which transaction this is, and decides.
@@ -322,6 +325,7 @@ func (d *sender) commit(ctx context.Context, rec *segment.Record) error {
 	d.stage = waiting
 	d.mu.Unlock()
 	d.primary.ledger.add(d.g, d.txn.Seq, n, d.txn.Seq == d.primary.cut)
+	failpoint.Hit(failpoint.RestoreTxnSent)
 	return d.primary.ledger.wait(ctx)
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"txreel/change"
+	"txreel/internal/failpoint"
 	"txreel/restore"
 	"txreel/sources/mysql/gtid"
 	"txreel/sources/mysql/mybase"
@@ -142,6 +143,7 @@ func (t *Target) setExecuted(ctx context.Context) error {
 	if err := t.control.exec(ctx, t.version.forget()); err != nil {
 		return fmt.Errorf("empty the target's account of executed transactions: %w", err)
 	}
+	failpoint.Hit(failpoint.RestoreForgotten)
 	name := "gtid_purged"
 	if t.version.mariadb() {
 		name = "gtid_slave_pos"

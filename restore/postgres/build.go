@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"txreel/internal/failpoint"
 	"txreel/restore"
 )
 
@@ -101,7 +102,9 @@ func (t *Target) buildOne(ctx context.Context, conn *pgx.Conn, e *entry) error {
 			if _, err := conn.Exec(ctx, "INSERT INTO txreel_restore.entries VALUES ($1)", e.id); err != nil {
 				return err
 			}
-			return run(ctx, conn, t.schema.preamble+e.sql)
+			err := run(ctx, conn, t.schema.preamble+e.sql)
+			failpoint.Hit(failpoint.RestoreObjectMade)
+			return err
 		})
 		var refused *pgconn.PgError
 		if errors.As(err, &refused) && refused.Code == deadlock && i < tries {
@@ -110,6 +113,7 @@ func (t *Target) buildOne(ctx context.Context, conn *pgx.Conn, e *entry) error {
 		if err != nil {
 			return fmt.Errorf("create %s %s: %w", strings.ToLower(e.kind), e.name, err)
 		}
+		failpoint.Hit(failpoint.RestoreObjectCommitted)
 		return nil
 	}
 }
@@ -150,6 +154,7 @@ func (t *Target) Finish(ctx context.Context) error {
 	if err := t.refresh(ctx); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.RestoreSequences)
 	if err := t.setSequences(ctx); err != nil {
 		return err
 	}

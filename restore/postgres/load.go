@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"txreel/archive"
+	"txreel/internal/failpoint"
 	"txreel/restore"
 )
 
@@ -26,6 +27,7 @@ func (t *Target) Load(ctx context.Context) error {
 		if err := t.createSchema(ctx); err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.RestoreBookOpened)
 	}
 	done, err := t.doneNames(ctx, "SELECT name FROM txreel_restore.chunks")
 	if err != nil {
@@ -52,6 +54,7 @@ func (t *Target) Load(ctx context.Context) error {
 		if err := t.loadChunk(ctx, conn, chunks[i]); err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.RestoreChunkCommitted)
 		t.job.Progress(restore.PhaseBase, rows.Add(chunks[i].Rows), total, "rows")
 		return nil
 	})
@@ -84,6 +87,7 @@ func (t *Target) loadChunk(ctx context.Context, conn *pgx.Conn, c chunk) error {
 		case tag.RowsAffected() != c.Rows:
 			return fmt.Errorf("%w: %s holds %d rows, the manifest says %d", archive.ErrCorrupt, key, tag.RowsAffected(), c.Rows)
 		}
+		failpoint.Hit(failpoint.RestoreChunkSent)
 		return nil
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"txreel/archive"
 	"txreel/change"
+	"txreel/internal/failpoint"
 	"txreel/restore"
 	"txreel/segment"
 	"txreel/sources/postgres/pgoutput"
@@ -189,9 +190,12 @@ func (r *replay) apply(ctx context.Context, rec *segment.Record) error {
 			return nil
 		}
 		r.bytes += len(rec.Raw)
-		return r.change(ctx)
+		err = r.change(ctx)
+		failpoint.Hit(failpoint.RestoreMessageSent)
+		return err
 	case segment.Commit:
 		r.whole = r.seq
+		failpoint.Hit(failpoint.RestoreTxnSent)
 		if r.deferred { // each transaction of the source held by itself
 			if err := r.plain(r.immediate, "check constraints"); err != nil {
 				return err
@@ -249,6 +253,7 @@ func (r *replay) end() error {
 	if err := r.pipe.drain(); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.RestoreBatchCommitting)
 	r.bind = pgproto3.Bind{PreparedStatement: r.commit, Parameters: r.bind.Parameters[:0]}
 	whole := r.whole
 	// The answer may come later: should this fail, nothing behind it is committed, since
@@ -258,6 +263,7 @@ func (r *replay) end() error {
 			return fmt.Errorf("the server answered %s", tag)
 		}
 		r.target.applied = whole
+		failpoint.Hit(failpoint.RestoreBatchCommitted)
 		return nil
 	}})
 	r.open, r.noted = false, whole

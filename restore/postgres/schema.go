@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"txreel/archive"
+	"txreel/internal/failpoint"
 	"txreel/sources/postgres/pgbase"
 )
 
@@ -123,7 +124,9 @@ func (t *Target) createSchema(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("note the restore's plan: %w", err)
 		}
-		return openIdentities(ctx, conn)
+		err = openIdentities(ctx, conn)
+		failpoint.Hit(failpoint.RestoreSchemaMade)
+		return err
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"txreel/archive"
+	"txreel/internal/failpoint"
 )
 
 const (
@@ -43,6 +44,7 @@ func (s *Store) Create(ctx context.Context, key string, body io.ReaderAt, size i
 	if err := fill(ctx, tmp, io.NewSectionReader(body, 0, size), size); err != nil {
 		return fault("create "+path, err)
 	}
+	failpoint.Hit(failpoint.DirSynced)
 	if err := s.makeDirs(filepath.Dir(path)); err != nil {
 		return err
 	}
@@ -60,7 +62,10 @@ func (s *Store) Create(ctx context.Context, key string, body io.ReaderAt, size i
 	case err != nil:
 		return fault("create "+path, err)
 	}
-	return syncDir(filepath.Dir(path))
+	failpoint.Hit(failpoint.DirLinked)
+	err = syncDir(filepath.Dir(path))
+	failpoint.Hit(failpoint.DirSettled)
+	return err
 }
 
 // fill copies body to f and makes it durable.
@@ -82,6 +87,7 @@ func fill(ctx context.Context, f *os.File, body io.Reader, size int64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.DirWritten)
 	return f.Sync()
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"txreel/archive"
+	"txreel/internal/failpoint"
 )
 
 const (
@@ -245,6 +246,7 @@ func (s *Store) fill(ctx context.Context, f *os.File, e *entry, body io.ReaderAt
 
 // do takes one step, unless a test keeps it from being taken.
 func (s *Store) do(step string, f func() error) error {
+	failpoint.Step("spool", step)
 	if err := s.o.step(step); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"txreel/capture"
 	"txreel/change"
+	"txreel/internal/failpoint"
 	"txreel/sources/mysql/gtid"
 )
 
@@ -104,10 +105,12 @@ func (s *Source) release(ctx context.Context) {
 		packet = append(packet[:0], byte(n), byte(n>>8), byte(n>>16), 0, semiSyncMagic)
 		packet = append(binary.LittleEndian.AppendUint64(packet, at.pos), at.file...)
 		_ = s.dump.wire.conn.SetWriteDeadline(time.Now().Add(s.opts.silence)) // a socket that cannot take one fails below
+		failpoint.Hit(failpoint.SourceAcking)
 		if _, err := s.dump.wire.conn.Write(packet); err != nil {
 			s.fail(fmt.Errorf("acknowledge to the source: %w", unreachable(err)))
 			return
 		}
+		failpoint.Hit(failpoint.SourceAcked)
 	}
 }
 

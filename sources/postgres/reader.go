@@ -13,6 +13,7 @@ import (
 
 	"txreel/capture"
 	"txreel/change"
+	"txreel/internal/failpoint"
 	"txreel/sources/postgres/lsn"
 )
 
@@ -172,6 +173,7 @@ func (s *Source) writeStatus(ctx context.Context) {
 			continue
 		}
 		_ = s.conn.Conn().SetWriteDeadline(time.Now().Add(s.opts.silence)) // a socket that cannot take one fails below
+		failpoint.Hit(failpoint.SourceAcking)
 		err := pglogrepl.SendStandbyStatusUpdate(ctx, s.conn, pglogrepl.StandbyStatusUpdate{
 			WALWritePosition: at, WALFlushPosition: at, WALApplyPosition: at, ReplyRequested: ask,
 		})
@@ -179,6 +181,7 @@ func (s *Source) writeStatus(ctx context.Context) {
 			s.fail(fmt.Errorf("acknowledge to the source: %w: %w", capture.ErrUnreachable, err))
 			return
 		}
+		failpoint.Hit(failpoint.SourceAcked)
 	}
 }
 

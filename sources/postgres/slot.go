@@ -10,6 +10,7 @@ import (
 
 	"txreel/capture"
 	"txreel/change"
+	"txreel/internal/failpoint"
 	"txreel/sources/postgres/lsn"
 )
 
@@ -151,9 +152,11 @@ func CreateSlot(ctx context.Context, url, name string, lockTimeout int) error {
 	if majorVersion(conn) >= 17 {
 		options = " (SNAPSHOT 'nothing', FAILOVER true)"
 	}
+	failpoint.Hit(failpoint.SlotCreating)
 	if err := conn.Exec(ctx, "CREATE_REPLICATION_SLOT "+quoteIdent(name)+" LOGICAL pgoutput"+options).Close(); err != nil {
 		return explainSlot(name, err, readBlocker(ctx, url, err))
 	}
+	failpoint.Hit(failpoint.SlotCreated)
 	return nil
 }
 
