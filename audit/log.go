@@ -37,7 +37,7 @@ type Query struct {
 	// MinRows is how many rows the transaction changed at least, counting only
 	// Tables and Ops.
 	MinRows    uint64
-	Heartbeats bool // list heartbeats too, unless Tables, XID, Ops or MinRows is set
+	Heartbeats bool // list heartbeats and fences too, unless Tables, XID, Ops or MinRows is set
 	Limit      int  // stop after so many transactions; zero lists all
 	Reverse    bool // oldest first
 }
@@ -46,6 +46,7 @@ type Query struct {
 const (
 	KindTransaction = "transaction"
 	KindHeartbeat   = "heartbeat"
+	KindFence       = "fence" // change.Fence: of capture's own making, as heartbeats are
 	// KindGap stands where an epoch ends in a gap: Seq, Position and CommitTime are
 	// those of the last thing the epoch holds, and behind it transactions may be missing.
 	KindGap = "gap"
@@ -223,8 +224,11 @@ func (l *logger) txn(epoch uint64, t *change.Txn) error {
 		Kind: KindTransaction, Seq: t.Seq, Epoch: epoch, XID: t.XID, CommitTime: Time(t.CommitTime), Received: Time(t.Received),
 		Position: t.Position, Note: t.Note, Tables: e.Tables[:0], Rows: t.Rows(), Bytes: t.Bytes,
 	}
-	if t.Kind == change.TxnHeartbeat {
+	switch {
+	case t.Kind == change.TxnHeartbeat:
 		e.Kind = KindHeartbeat
+	case isFence(t):
+		e.Kind = KindFence
 	}
 	if e.Tables == nil {
 		e.Tables = []Table{} // null in JSON would ask for a reader's special case
@@ -252,7 +256,7 @@ func (l *logger) passes(t *change.Txn) bool {
 		q.Since != 0 && t.CommitTime < q.Since,
 		q.Until != 0 && t.CommitTime > q.Until,
 		q.XID != "" && t.XID != q.XID,
-		t.Kind == change.TxnHeartbeat && !q.Heartbeats:
+		(t.Kind == change.TxnHeartbeat || isFence(t)) && !q.Heartbeats:
 		return false
 	case len(q.Tables) == 0 && len(q.Ops) == 0 && q.MinRows == 0:
 		return true
@@ -269,6 +273,12 @@ func (l *logger) passes(t *change.Txn) bool {
 		truncates += l.count(change.OpTruncate, c.Truncates)
 	}
 	return touched && rows >= q.MinRows && (len(q.Ops) == 0 || rows+truncates > 0)
+}
+
+// isFence reports whether a transaction is nothing but a fence: those have no id.
+func isFence(t *change.Txn) bool {
+	_, ok := change.ParseFence(t.Note)
+	return ok && t.XID == ""
 }
 
 // count returns n if the filter on operations lets op pass.

@@ -30,8 +30,8 @@ func list(t *testing.T, a *archive.Archive, q audit.Query) []string {
 	err := audit.Log(t.Context(), a, q, func(e *audit.Entry) error {
 		name := e.XID
 		switch e.Kind {
-		case audit.KindHeartbeat:
-			name = "heartbeat"
+		case audit.KindHeartbeat, audit.KindFence:
+			name = e.Kind
 		case audit.KindGap:
 			name = "gap"
 		}
@@ -361,4 +361,25 @@ func TestBackwardEqualsForward(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t)
+}
+
+// TestLogHidesFences demands that what capture itself writes into the source's log is told from transactions of others.
+func TestLogHidesFences(t *testing.T) {
+	t.Parallel()
+	note := change.Fence{Chain: "0123456789abcdef", Number: 7}.String()
+	r := newRecorder(t, newMemory(), "postgres")
+	r.add(
+		testTxn{xid: "a", position: "1", at: moment(1), messages: []change.Message{{Raw: []byte("x")}}},
+		testTxn{position: "2", at: moment(2), note: note, messages: []change.Message{{Raw: []byte("x")}}},
+		testTxn{xid: "b", position: "3", at: moment(3), note: note, messages: []change.Message{{Raw: []byte("somebody's own")}}},
+	)
+	r.ship()
+	for _, c := range []struct {
+		q    audit.Query
+		want string
+	}{{audit.Query{}, "b a"}, {audit.Query{Heartbeats: true}, "b fence a"}} {
+		if got := list(t, r.a, c.q); !slices.Equal(got, strings.Fields(c.want)) {
+			t.Errorf("%+v: %v, want %s", c.q, got, c.want)
+		}
+	}
 }

@@ -50,8 +50,8 @@ func (t *text) entry(e *Entry) error {
 	}
 	rows, xid := strconv.FormatUint(e.Rows, 10), plain(e.XID)
 	switch e.Kind {
-	case KindHeartbeat:
-		rows, xid = "", "heartbeat"
+	case KindHeartbeat, KindFence:
+		rows, xid = "", e.Kind
 	case KindGap:
 		b = fmt.Appendf(b, "%s  %s  GAP at %s: %s\n", e.Seq, e.CommitTime, plain(string(e.Position)), plain(e.Detail))
 	}

@@ -16,7 +16,7 @@ type logCmd struct {
 	MinRows    uint64 `placeholder:"N" help:"Only transactions that changed at least so many rows; with --op and --table, of those."`
 	Limit      int    `short:"n" default:"0" placeholder:"N" help:"Stop after so many transactions."`
 	Reverse    bool   `help:"Oldest first."`
-	Heartbeats bool   `help:"Show heartbeats too."`
+	Heartbeats bool   `help:"Show heartbeats and fences too."`
 	Oneline    bool   `help:"One line for each transaction, without its tables."`
 	JSON       bool   `help:"Print a line of JSON for each transaction."`
 }
