@@ -39,7 +39,7 @@ type part struct {
 // compareTables compares every table of the base with what is on record of it. Where the record has its content at the
 // cut, it is read, as the source's was: by COPY, in sessions with the same settings. Of others the rows are counted.
 func (t *Target) compareTables(ctx context.Context, want map[string]int64) ([]restore.TableRows, error) {
-	all, err := t.comparisons(want)
+	all, err := t.comparisons(want, major(t.control.PgConn()))
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +68,7 @@ func (t *Target) compareTables(ctx context.Context, want map[string]int64) ([]re
 	if err != nil {
 		return nil, err
 	}
+	t.warnAbsent()
 	tables := make([]restore.TableRows, len(all))
 	var wrong restore.MismatchError
 	for i := range all {
@@ -86,13 +87,13 @@ func (t *Target) compareTables(ctx context.Context, want map[string]int64) ([]re
 	return tables, nil
 }
 
-// comparisons says what each table is compared with.
-func (t *Target) comparisons(want map[string]int64) ([]comparison, error) {
+// comparisons says what each table is compared with, in a target of a major version.
+func (t *Target) comparisons(want map[string]int64, version int) ([]comparison, error) {
 	all := make([]comparison, len(t.tables))
 	for i := range t.tables {
 		c := &all[i]
 		*c = comparison{table: &t.tables[i], want: want[t.tables[i].name()]}
-		if t.job.Verify != restore.VerifyContent {
+		if t.job.Verify != restore.VerifyContent || !readsTheSame(c.Columns, t.engine.ServerVersion/10000, version) {
 			continue
 		}
 		atCut, err := t.atCut(c.table)
@@ -101,11 +102,11 @@ func (t *Target) comparisons(want map[string]int64) ([]comparison, error) {
 			return nil, err
 		case atCut != nil:
 			c.content, c.record = atCut, t.job.Plan.Proof.ID
-		case t.job.Plan.Untouched(c.Schema, c.Name) && t.readsTheSame(c.table):
+		case t.job.Plan.Untouched(c.Schema, c.Name):
 			c.content, c.record = c.BaseTable, t.job.Plan.Base.ID
 		}
 		if !restore.HasContent(c.content) {
-			c.content = nil
+			c.content, c.record = nil, ""
 		}
 	}
 	slices.SortFunc(all, func(a, b comparison) int { return strings.Compare(a.name(), b.name()) })
@@ -117,7 +118,7 @@ func (t *Target) comparisons(want map[string]int64) ([]comparison, error) {
 func (t *Target) atCut(tab *table) (*archive.BaseTable, error) {
 	p := t.job.Plan
 	found := p.AtCut(tab.Schema, tab.Name)
-	if found == nil || !restore.HasContent(found) || !t.readsTheSame(tab) {
+	if !restore.HasContent(found) {
 		return nil, nil
 	}
 	if p.Proof == p.Base {
@@ -133,15 +134,29 @@ func (t *Target) atCut(tab *table) (*archive.BaseTable, error) {
 	return found, nil
 }
 
-// readsTheSame reports whether the target writes the table's values as the source does. The type "char" was written
-// in another way before version 16.
-func (t *Target) readsTheSame(tab *table) bool {
+// readsTheSame reports whether two major versions write values of the columns' types as the same text: "char" was
+// written in another way before version 16.
+func readsTheSame(columns []pgbase.Column, source, target int) bool {
 	const changed = 16
-	source, target := t.engine.ServerVersion/10000, major(t.control.PgConn())
-	if (source < changed) == (target < changed) {
-		return true
+	return (source < changed) == (target < changed) ||
+		!slices.ContainsFunc(columns, func(c pgbase.Column) bool { return strings.HasPrefix(c.Type, `"char"`) })
+}
+
+// warnAbsent names the tables that the base at the cut has and the plan's own does not: they were made between the two.
+func (t *Target) warnAbsent() {
+	p := t.job.Plan
+	if p.Proof == nil || p.Proof == p.Base {
+		return
 	}
-	return !slices.ContainsFunc(tab.Columns, func(c pgbase.Column) bool { return strings.HasPrefix(c.Type, `"char"`) })
+	have := make(map[string]bool)
+	for i := range p.Base.Tables {
+		have[p.Base.Tables[i].Schema+"."+p.Base.Tables[i].Name] = true
+	}
+	for i := range p.Proof.Tables {
+		if tab := &p.Proof.Tables[i]; tab.Schema != ourSchema && !have[tab.Schema+"."+tab.Name] {
+			t.warn("table %s.%s was made, or got its name, between base %s and base %s, which has %d rows of it: the target does not have it", tab.Schema, tab.Name, p.Base.ID, p.Proof.ID, tab.Rows)
+		}
+	}
 }
 
 // parts cuts the tables whose content is read into ranges, the largest first; of the others it makes one part each.

@@ -96,7 +96,7 @@ func TestEverything(t *testing.T) {
 	pg.MustExec(t, "postgres", `ALTER DATABASE src SET datestyle = 'German'; ALTER DATABASE src SET extra_float_digits = -5; ALTER DATABASE src SET intervalstyle = 'iso_8601'; ALTER DATABASE src SET bytea_output = 'escape'; ALTER DATABASE src SET timezone = 'Asia/Kolkata'`)
 	r := record(t, pg, "src")
 	r.exec(insertTypes("types") + insertTypes("types_nokey") + insertTypes("types_full") + everythingBefore)
-	r.base()
+	first := r.base()
 	points := map[change.Seq]map[string]dbtest.TableDump{}
 	note := func() change.Seq {
 		seq := r.capture().Seq
@@ -106,19 +106,30 @@ func TestEverything(t *testing.T) {
 	note()
 	for i, step := range everythingSteps {
 		r.exec(step)
+		if i == 14 {
+			r.base()
+		}
 		if i == 2 || i == 14 || i >= len(everythingSteps)-2 {
 			note()
 		}
 	}
-	n := 0
+	n, proven := 0, 0
 	for seq, want := range points {
 		n++
 		name := fmt.Sprintf("dst%d", n)
-		url, rep := restoreTo(t, r, restore.Goal{Kind: restore.AtSeq, Seq: seq}, name)
+		url, rep := restoreTo(t, r, restore.Goal{Kind: restore.AtSeq, Seq: seq, Base: first.ID}, name)
 		delete(want, `"txreel"."own"`)
 		delete(want, `"txreel"."own2"`)
 		if d := dbtest.Diff(want, content(t, url)); d != "" {
 			t.Errorf("restored to %s:\n%s", seq, d)
+		}
+		for _, x := range rep.Tables {
+			if x.Verified != restore.ByContent && rep.Proof != "" && x.Table != "public.empty_columns" {
+				t.Errorf("restored to %s, where base %s was taken: %s is verified by %s", seq, rep.Proof, x.Table, x.Verified)
+			}
+			if rep.Proof != "" {
+				proven++
+			}
 		}
 		if rep.Base.Tables == 0 || len(rep.Tables) == 0 || rep.Tables[0].Table == "" {
 			t.Errorf("report is not filled: %+v", rep)
@@ -133,6 +144,9 @@ func TestEverything(t *testing.T) {
 			compareCatalogs(t, pg, "src", name)
 			useRestored(t, pg, name)
 		}
+	}
+	if proven < 50 {
+		t.Errorf("%d tables were compared with a base", proven)
 	}
 }
 

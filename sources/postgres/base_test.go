@@ -19,6 +19,7 @@ import (
 	"txreel/capture"
 	"txreel/change"
 	"txreel/internal/dbtest"
+	"txreel/internal/rowsum"
 	"txreel/segment"
 	"txreel/sink/dir"
 	"txreel/sources"
@@ -108,6 +109,7 @@ func rows(t *testing.T, a *archive.Archive, b *archive.Base, table string) map[s
 		if bt.Name != table {
 			continue
 		}
+		var sum rowsum.Sum
 		for _, c := range bt.Chunks {
 			body, _, err := a.Store.Open(t.Context(), b.Key(c.Name), 0, -1)
 			if err != nil {
@@ -123,12 +125,16 @@ func rows(t *testing.T, a *archive.Archive, b *archive.Base, table string) map[s
 			_ = body.Close()
 			for line := range strings.Lines(text.String()) {
 				line = strings.TrimSuffix(line, "\n")
+				sum.Add([]byte(line))
 				key, _, _ := strings.Cut(line, "\t")
 				if _, twice := all[key]; twice {
 					t.Errorf("base %s holds %s twice", b.ID, key)
 				}
 				all[key] = line
 			}
+		}
+		if sum.Content() != bt.Content || sum.Rows != bt.Rows {
+			t.Errorf("base %s: %s has %d rows of content %s on record, its objects %d of content %s", b.ID, table, bt.Rows, bt.Content, sum.Rows, sum.Content())
 		}
 	}
 	return all
@@ -511,6 +517,15 @@ func testUnpublished(t *testing.T, pg *dbtest.Postgres) {
 		i := slices.IndexFunc(coverage, func(c archive.Coverage) bool { return c.What == "changes of tables outside the publication" })
 		if i < 0 || coverage[i].Class != archive.Missing || !strings.HasPrefix(coverage[i].Detail, want) {
 			t.Errorf("%s: %+v, want %s", publication, coverage, want)
+		}
+	}
+	b, err := TakeBase(t.Context(), newTestArchive(t), 1, s.baseOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range b.Tables {
+		if got := strings.Contains(string(b.Tables[i].Engine), `"unpublished":true`); got != (b.Tables[i].Name != "t") || b.Tables[i].Name == "u" {
+			t.Errorf("%s is called unpublished: %v", b.Tables[i].Name, got)
 		}
 	}
 }
