@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"txreel/internal/faults"
 )
 
 const (
@@ -51,6 +53,7 @@ type memory struct {
 	deed
 	began, acked int64 // tickets; acked is zero when no answer came
 	rolledBack   bool  // it was, or the server refused it
+	from, to     int64 // when it began and was acknowledged, by the source's clock; zero when that was moved meanwhile
 }
 
 // teller is a session of a client of the bank.
@@ -67,8 +70,10 @@ var errRefused = errors.New("refused, and nothing is committed")
 type bank struct {
 	connect func(ctx context.Context, client int) (teller, error)
 	pace    time.Duration
+	clock   *faults.Clock
 	ticket  atomic.Int64 // orders begins and acknowledgements
 	acked   atomic.Int64 // commits that were acknowledged
+	failed  atomic.Int64 // transactions that were refused, or of which nobody knows
 	stop    context.CancelFunc
 	joined  sync.WaitGroup
 	begun   time.Time
@@ -102,6 +107,19 @@ func (b *bank) close(t *testing.T) {
 	if b.wrong != nil {
 		t.Fatal(b.wrong)
 	}
+}
+
+// acknowledged returns the transactions that began behind a ticket and were acknowledged up to another.
+func (b *bank) acknowledged(behind, upTo int64) []entry {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []entry
+	for e, m := range b.txns {
+		if m.began > behind && 0 < m.acked && m.acked <= upTo && !m.rolledBack {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // client works over as many sessions as it takes.
@@ -147,12 +165,20 @@ func (b *bank) serve(ctx context.Context, session teller, e entry, random *rand.
 	b.txns[e] = m
 	b.mu.Unlock()
 
+	from, before := b.clock.Now()
 	err := session.exec(ctx, m.sql(random, rollback))
+	to, after := b.clock.Now()
+	if err != nil {
+		b.failed.Add(1)
+	}
 	if err != nil && !errors.Is(err, errRefused) {
 		return err // nobody knows
 	}
 	b.mu.Lock()
 	m.rolledBack, m.acked = rollback || err != nil, b.ticket.Add(1)
+	if before == after {
+		m.from, m.to = from.UnixMicro(), to.UnixMicro()
+	}
 	b.mu.Unlock()
 	if !m.rolledBack {
 		b.acked.Add(1)

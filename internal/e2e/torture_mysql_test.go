@@ -4,24 +4,45 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
 	"txreel/archive"
 	"txreel/internal/dbtest"
+	"txreel/internal/faults"
 	"txreel/sources/mysql/gtid"
 )
 
-// myEngine is a MySQL or MariaDB that takes nothing back when it is killed.
-type myEngine struct{ *mySite }
+// myEngine is a MySQL or MariaDB that takes nothing back when it is killed, under a clock of its own. Its COMMIT can wait
+// for a capture.
+type myEngine struct {
+	*mySite
+	time  *faults.Clock
+	spare *dbtest.MySQL // to be restored into
+}
 
 func newMyEngine(t *testing.T, flavor string, gateway *dbtest.Gateway) *myEngine {
 	t.Helper()
-	return &myEngine{newMySite(t, flavor, gateway, "sync_binlog=1", "innodb_flush_log_at_trx_commit=1", "max_binlog_size=65536")}
+	spare := dbtest.My(t, flavor)
+	clock, root := newClock(t, spare.Root, "bin/"+filepath.Base(spare.Program("mysqld")))
+	settings := map[string]string{"sync_binlog": "1", "innodb_flush_log_at_trx_commit": "1", "max_binlog_size": "65536"}
+	limit := fmt.Sprint(mode{}.timeout().Milliseconds())
+	if spare.Flavor == "mariadb" {
+		maps.Copy(settings, map[string]string{"rpl_semi_sync_master_enabled": "ON", "rpl_semi_sync_master_wait_point": "AFTER_SYNC",
+			"rpl_semi_sync_master_timeout": limit, "rpl_semi_sync_master_wait_no_slave": "OFF"})
+	} else {
+		maps.Copy(settings, map[string]string{"plugin_load_add": "semisync_source.so", "rpl_semi_sync_source_enabled": "ON",
+			"rpl_semi_sync_source_timeout": limit, "rpl_semi_sync_source_wait_no_replica": "OFF"})
+	}
+	source := dbtest.MyWith(t, dbtest.MySQLOptions{Flavor: flavor, Root: root, Settings: settings})
+	return &myEngine{mySiteOn(t, source, gateway), clock, spare}
 }
 
 func (e *myEngine) name() string {
@@ -34,9 +55,28 @@ func (e *myEngine) name() string {
 func (e *myEngine) where() (*place, string) {
 	return &e.place, net.JoinHostPort("127.0.0.1", strconv.Itoa(e.my.Port))
 }
-func (e *myEngine) kill(ctx context.Context) error             { return e.my.Kill(ctx) }
-func (e *myEngine) start(ctx context.Context) error            { return e.my.Start(ctx) }
-func (e *myEngine) restart(ctx context.Context) error          { return e.my.Restart(ctx) }
+func (e *myEngine) kill(ctx context.Context) error    { return e.my.Kill(ctx) }
+func (e *myEngine) start(ctx context.Context) error   { return e.my.Start(ctx) }
+func (e *myEngine) restart(ctx context.Context) error { return e.my.Restart(ctx) }
+func (e *myEngine) clock() *faults.Clock              { return e.time }
+func (e *myEngine) grain() time.Duration {
+	if e.my.Flavor == "mariadb" {
+		return time.Second
+	}
+	return time.Microsecond
+}
+func (e *myEngine) patient(ctx context.Context, limit time.Duration) error {
+	who := "rpl_semi_sync_source_timeout"
+	if e.my.Flavor == "mariadb" {
+		who = "rpl_semi_sync_master_timeout"
+	}
+	return e.my.Exec(ctx, "", fmt.Sprintf("set global %s = %d", who, limit.Milliseconds()))
+}
+
+// pause stops all of it: what serves a capture is a thread.
+func (e *myEngine) pause(context.Context, bool) (func() error, error) {
+	return e.my.Resume, e.my.Pause()
+}
 func (e *myEngine) exec(ctx context.Context, sql string) error { return e.my.Exec(ctx, "shop", sql) }
 func (e *myEngine) query(sql string) [][]string                { return e.my.MustQuery(e.t, "shop", sql) }
 
@@ -77,10 +117,13 @@ func (e *myEngine) ready() {}
 
 func (e *myEngine) reaches(...string) bool { return true }
 
-func (e *myEngine) target(int) (string, func(string) [][]string) {
+func (e *myEngine) target(int) victim {
 	e.t.Helper()
-	target := e.mySite.target()
-	return target.URL(""), func(sql string) [][]string { return target.MustQuery(e.t, "shop", sql) }
+	target := e.spare
+	if e.spare = nil; target == nil {
+		target = e.mySite.target()
+	}
+	return victim{target.URL(""), func(sql string) [][]string { return target.MustQuery(e.t, "shop", sql) }, target.Kill, target.Start}
 }
 
 // connect opens a session. With MySQL every other client's transactions are compressed in the log.

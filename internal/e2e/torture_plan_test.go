@@ -13,17 +13,27 @@ import (
 const (
 	storeKilled     faults.Kind = "store killed"
 	storePaused     faults.Kind = "store paused"
-	storeDown       faults.Kind = "store 503" // every request, for a while
-	storeMute       faults.Kind = "no answer" // a request takes effect, and nothing is heard of it
+	storeDown       faults.Kind = "store 503"        // every request, for a while
+	storeMute       faults.Kind = "no answer"        // a request takes effect, and nothing is heard of it
+	storeSkewed     faults.Kind = "store 403 skewed" // every request, for a while: the clocks of capture and store differ
+	storeSilent     faults.Kind = "store silent in zero-loss mode"
 	captureKilled   faults.Kind = "capture killed"
+	captureAlone    faults.Kind = "capture killed for ever" // in zero-loss mode, and the archive alone looked at
+	spoolKilled     faults.Kind = "capture killed with a spool not empty"
+	diskFull        faults.Kind = "spool's disk full"
 	captureStopped  faults.Kind = "capture stopped"
 	capturePaused   faults.Kind = "capture paused"
 	secondCapture   faults.Kind = "second capture"
 	captureTaken    faults.Kind = "capture killed before a standby"
 	sourceKilled    faults.Kind = "source killed"
 	sourceRestarted faults.Kind = "source restarted"
+	sourcePaused    faults.Kind = "source paused"
+	senderPaused    faults.Kind = "walsender paused" // PostgreSQL's; the source, where nothing is like it
+	clockForward    faults.Kind = "forward"          // the source's, by hours; the clock counts it
+	clockBack       faults.Kind = "back"
 	clientsCut      faults.Kind = "clients cut"
 	restoreKilled   faults.Kind = "restore killed"
+	targetKilled    faults.Kind = "target killed"
 
 	definitions faults.Kind = "DDL"  // no fault: it is not counted
 	baseAsked   faults.Kind = "base" // the same
@@ -35,6 +45,23 @@ type strike struct {
 	lasts  time.Duration
 	settle bool // wait until something has been recorded before
 	pause  time.Duration
+	mode   mode    // of captures started without the one before being killed
+	jump   float64 // of the source's clock, of what there is room for
+}
+
+// mode is how captures run.
+type mode struct {
+	spool   bool // on a small disk
+	sync    bool // COMMIT waits for the archive
+	patient bool // and for as long as it takes
+}
+
+// timeout is for how long a COMMIT may wait.
+func (m mode) timeout() time.Duration {
+	if m.patient {
+		return time.Minute
+	}
+	return 2 * time.Second
 }
 
 // bag holds each kind of strike as often as it is drawn before all begins anew.
@@ -44,10 +71,11 @@ func bag() []faults.Kind {
 		kind  faults.Kind
 		times int
 	}{
-		{faults.Cut, 3}, {faults.Silent, 1}, {faults.Stall, 1}, {faults.Delay, 1}, {faults.Trickle, 1}, {faults.Refuse, 1},
-		{storeKilled, 1}, {storePaused, 1}, {storeDown, 2}, {storeMute, 2},
-		{captureKilled, 4}, {captureStopped, 1}, {capturePaused, 1}, {secondCapture, 1}, {captureTaken, 1},
-		{sourceKilled, 1}, {sourceRestarted, 1}, {clientsCut, 1}, {definitions, 2}, {baseAsked, 1},
+		{faults.Cut, 2}, {faults.Silent, 1}, {faults.Stall, 1}, {faults.Delay, 1}, {faults.Trickle, 1}, {faults.Refuse, 1},
+		{storeKilled, 1}, {storePaused, 1}, {storeDown, 1}, {storeMute, 1}, {storeSkewed, 1}, {storeSilent, 1},
+		{captureKilled, 2}, {captureStopped, 2}, {capturePaused, 1}, {secondCapture, 1}, {captureTaken, 1}, {captureAlone, 1},
+		{spoolKilled, 1}, {diskFull, 1}, {sourceKilled, 1}, {sourceRestarted, 1}, {sourcePaused, 1}, {senderPaused, 1}, {clockForward, 1}, {clockBack, 1},
+		{clientsCut, 1}, {definitions, 1}, {baseAsked, 1},
 	} {
 		for range k.times {
 			all = append(all, k.kind)
@@ -74,12 +102,20 @@ func (p *plan) next() (s strike, whole bool) {
 		p.rng.Shuffle(len(p.left), func(i, k int) { p.left[i], p.left[k] = p.left[k], p.left[i] })
 	}
 	s = strike{kind: p.left[0], lasts: p.between(50, 500), settle: p.rng.IntN(3) == 0, pause: p.between(0, 150)}
+	s.mode = mode{spool: p.rng.IntN(2) == 0, sync: p.rng.IntN(2) == 0}
+	s.jump = 0.01 + 0.99*p.rng.Float64()
 	p.left = p.left[1:]
+	if s.kind == storeDown || s.kind == storeMute || s.kind == storeSkewed {
+		s.lasts += 300 * time.Millisecond // for some requests to meet it
+	}
 	if p.rng.IntN(12) == 0 && p.long {
 		s.lasts = p.between(2_000, 40_000)
 	}
 	return s, len(p.left) == 0
 }
+
+// farthest is how far the source's clock moves from the machine's.
+const farthest = 3 * time.Hour
 
 // between draws a time of so many milliseconds.
 func (p *plan) between(low, high int) time.Duration {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -10,7 +11,7 @@ import (
 )
 
 // compare restores to the end, and to points chosen at random or right behind a base.
-func (s *stack) compare(a *archive.Archive, r *record, o *outcome) {
+func (s *stack) compare(a *archive.Archive, all []moment, r *record, o *outcome) {
 	s.t.Helper()
 	random := rand.New(rand.NewPCG(o.seed, 2))
 	bases, err := a.Bases(s.t.Context(), 1)
@@ -29,8 +30,13 @@ func (s *stack) compare(a *archive.Archive, r *record, o *outcome) {
 		if tries%2 == 0 {
 			seq = min(end, bases[random.IntN(len(bases))].Seq+change.Seq(random.IntN(50)))
 		}
-		if point := []string{"--to-seq", seq.String()}; s.engine.reaches(point...) {
-			r.at(seq).compare(s.t, "at "+seq.String(), s.restore(tries, random, point...))
+		point := []string{"--to-seq", seq.String()}
+		if tries%3 == 0 {
+			t := somewhere(random, all)
+			seq, point = cutAt(all, t), []string{"--to-time", t.String()}
+		}
+		if s.engine.reaches(point...) {
+			r.at(seq).compare(s.t, fmt.Sprint(point), s.restore(tries, random, point...))
 			o.restores++
 		}
 	}
@@ -40,27 +46,39 @@ func (s *stack) compare(a *archive.Archive, r *record, o *outcome) {
 	}
 }
 
-// restore restores to a point in the store's weather, with a process that is killed and another one that goes on.
+// restore restores to a point in the store's weather. The process is killed at a random moment, or the server that it
+// restores into, several times in the long form; then it is run until it gets there.
 func (s *stack) restore(n int, random *rand.Rand, point ...string) (query func(sql string) [][]string) {
 	s.t.Helper()
-	url, query := s.engine.target(n)
-	args := append([]string{"restore", "--target", url}, point...)
-	doomed := s.broken.start(args...)
-	select {
-	case <-doomed.done:
-	case <-time.After(time.Duration(random.IntN(1500)) * time.Millisecond): // a random moment is what is wanted
-		s.count(restoreKilled, 1)
-	}
-	doomed.kill()
-	if doomed.cmd.ProcessState.ExitCode() == 0 {
-		return query
+	v := s.engine.target(n)
+	args := append([]string{"restore", "--target", v.url}, point...)
+	for kill := range times(1, 4) {
+		doomed := s.broken.start(args...)
+		done := false
+		select {
+		case <-doomed.done:
+			done = true
+		case <-time.After(time.Duration(random.IntN(1500+times(0, 5000)*kill)) * time.Millisecond): // a random moment is what is wanted
+		}
+		switch {
+		case done:
+		case (n+kill)%2 == 0:
+			s.count(restoreKilled, 1)
+			doomed.kill()
+		default:
+			s.count(targetKilled, 1)
+			s.killTarget(v, doomed)
+		}
+		if doomed.kill(); doomed.cmd.ProcessState.ExitCode() == 0 {
+			return v.query
+		}
 	}
 	var r result
 	for range 20 {
 		r = s.broken.run(args...)
 		switch {
 		case r.code == 0, strings.Contains(r.stderr, "not empty"): // it was killed when all was done
-			return query
+			return v.query
 		case r.code != 1 && r.code != 5 && r.code != 7: // the store, or what is left of the killed one in the target
 			s.t.Fatalf("restore %q ends with %d:\n%s", point, r.code, tail(r.stderr, 10))
 		}
@@ -69,4 +87,21 @@ func (s *stack) restore(n int, random *rand.Rand, point ...string) (query func(s
 	}
 	s.t.Fatalf("restore %q does not get there: %s", point, tail(r.stderr, 10))
 	return nil
+}
+
+// killTarget kills a server under a restore, which ends with an error that says so, unless it was done, and starts it
+// again.
+func (s *stack) killTarget(v victim, doomed *process) {
+	s.t.Helper()
+	if err := v.kill(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	code := doomed.wait(patience())
+	s.tell("target killed; the restore ends with %d: %s", code, tail(doomed.stderr(), 1))
+	if code != 0 && code != 1 && code != 7 {
+		s.t.Errorf("a restore whose target was killed ends with %d:\n%s", code, tail(doomed.stderr(), 5))
+	}
+	if err := v.start(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
 }

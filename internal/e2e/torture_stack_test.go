@@ -9,13 +9,15 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"txreel/archive"
+	"txreel/change"
 	"txreel/internal/dbtest"
 	"txreel/internal/faults"
 )
@@ -32,17 +34,34 @@ type stack struct {
 	http    *faults.HTTP
 
 	capture *process
-	started int        // captures
-	spool   []string   // options of every capture
+	started int    // captures
+	mode    mode   // of the next capture
+	spool   string // folder, on a small disk of its own
+	bank    *bank
 	bases   []*process // that were asked for
 	metrics string     // where capture serves them
 	heard   int64      // bytes of the capture's log that shipped has read
 	begun   time.Time
 
+	alone  int // transactions that were looked for in the archive alone
 	mu     sync.Mutex
+	there  map[change.Seq]arrival // segments by their first transaction, when they were first seen in the store
 	counts faults.Counts
-	mood   faults.Kind   // storeDown, storeMute or none
+	mood   faults.Kind   // storeDown, storeMute, storeSkewed or none
 	calm   chan struct{} // closed when the mood ends
+}
+
+// arrival says when a segment was in the store.
+type arrival struct {
+	ticket  int64 // of the bank
+	spooled bool  // it may have been acknowledged long before
+}
+
+// victim is a server that is restored into, and may be killed.
+type victim struct {
+	url         string
+	query       func(sql string) [][]string
+	kill, start func(ctx context.Context) error
 }
 
 // engine is what a torture needs to know of a kind of database.
@@ -53,6 +72,14 @@ type engine interface {
 	kill(ctx context.Context) error
 	start(ctx context.Context) error
 	restart(ctx context.Context) error
+	// pause holds the source still until resume, or with part only the process that serves the capture, if there is one.
+	pause(ctx context.Context, part bool) (resume func() error, err error)
+	// clock is the source's.
+	clock() *faults.Clock
+	// grain is the unit of its commit times.
+	grain() time.Duration
+	// patient sets for how long a COMMIT may wait, where the server decides that.
+	patient(ctx context.Context, limit time.Duration) error
 	connect(ctx context.Context, client int) (teller, error)
 	// cut ends the sessions of the bank's clients and says how many.
 	cut(ctx context.Context) (int, error)
@@ -66,11 +93,11 @@ type engine interface {
 	ready()
 	// reaches reports whether a point can be restored.
 	reaches(point ...string) bool
-	// target makes what can be restored into, and returns its URL and what asks it.
-	target(n int) (url string, query func(sql string) [][]string)
+	// target makes what can be restored into.
+	target(n int) victim
 }
 
-func newStack(t *testing.T, e engine, gateway *dbtest.Gateway) *stack {
+func newStack(t *testing.T, e engine, gateway *dbtest.Gateway, b *bank) *stack {
 	t.Helper()
 	direct, address := e.where()
 	proxy, err1 := faults.NewProxy(address)
@@ -81,7 +108,9 @@ func newStack(t *testing.T, e engine, gateway *dbtest.Gateway) *stack {
 	t.Cleanup(proxy.Close)
 	t.Cleanup(store.Close)
 	s := &stack{t: t, engine: e, direct: direct, broken: *direct, gateway: gateway, proxy: proxy, http: store,
+		bank: b, spool: filepath.Join(smallDisk(t), "spool"), there: make(map[change.Seq]arrival),
 		counts: make(faults.Counts), calm: make(chan struct{}), begun: time.Now()}
+	store.There = s.arrived
 	s.broken.archive = strings.Replace(direct.archive, url.QueryEscape(gateway.URL), url.QueryEscape(store.URL()), 1)
 	s.broken.source = nil
 	for _, variable := range direct.source {
@@ -91,6 +120,36 @@ func newStack(t *testing.T, e engine, gateway *dbtest.Gateway) *stack {
 		t.Fatal("the way does not lead through the proxies")
 	}
 	return s
+}
+
+// smallDisk mounts a file system that is soon full.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	path := t.TempDir()
+	if err := syscall.Mount("tmpfs", path, "tmpfs", 0, "size=2m"); err != nil {
+		t.Logf("SKIPPED: the spool's disk is not filled up: a small one cannot be mounted, which takes root: %v", err)
+		return path
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(path, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+// arrived notes when a segment is in the store, before whoever put or reads it hears of it.
+func (s *stack) arrived(path string) {
+	name, ok := strings.CutSuffix(filepath.Base(path), ".seg")
+	seq, err := change.ParseSeq(name)
+	if !ok || err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.there[seq]; !known {
+		s.there[seq] = arrival{s.bank.ticket.Add(1), s.mode.spool}
+	}
 }
 
 func (s *stack) count(k faults.Kind, n int) {
@@ -104,7 +163,7 @@ func (s *stack) total() faults.Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := make(faults.Counts)
-	for prefix, counts := range map[string]faults.Counts{"": s.counts, "source ": s.proxy.Counts(), "store ": s.http.Counts()} {
+	for prefix, counts := range map[string]faults.Counts{"": s.counts, "source ": s.proxy.Counts(), "store ": s.http.Counts(), "source's ": s.engine.clock().Counts()} {
 		for k, n := range counts {
 			all[faults.Kind(prefix)+k] += n
 		}
@@ -132,7 +191,14 @@ func (s *stack) startCapture(more ...string) {
 }
 
 func (s *stack) command(more ...string) []string {
-	return slices.Concat([]string{"capture", "--flush-age", "50ms", "--heartbeat", "500ms"}, s.spool, more)
+	args := []string{"capture", "--flush-age", "50ms", "--heartbeat", "500ms"}
+	if s.mode.spool {
+		args = append(args, "--spool", s.spool, "--spool-limit", "1MiB")
+	}
+	if s.mode.sync {
+		args = append(args, "--sync", "--sync-timeout", s.mode.timeout().String())
+	}
+	return append(args, more...)
 }
 
 // mind does what a service manager does: a capture that ended with a code that may pass is started again.
@@ -213,6 +279,9 @@ func (s *stack) fault(seed uint64, chances []faults.Chance) faults.Fault {
 		case storeDown:
 			s.count(mood, 1)
 			return faults.Answer(w, http.StatusServiceUnavailable, "SlowDown")
+		case storeSkewed:
+			s.count(mood, 1)
+			return faults.Answer(w, http.StatusForbidden, "RequestTimeTooSkewed")
 		case storeMute:
 			s.count(mood, 1)
 			s.http.Forward(r)

@@ -41,7 +41,7 @@ func (s *stack) strike(x strike) {
 		last()
 		must(s.gateway.Resume())
 		s.count(x.kind, 1)
-	case storeDown, storeMute: // the requests are counted
+	case storeDown, storeMute, storeSkewed: // the requests are counted
 		s.setMood(x.kind)
 		last()
 		s.setMood("")
@@ -50,9 +50,7 @@ func (s *stack) strike(x strike) {
 		s.count(x.kind, 1)
 		s.startCapture()
 	case captureStopped:
-		s.stop()
-		s.count(x.kind, 1)
-		s.startCapture()
+		s.refit(x.mode)
 	case capturePaused:
 		s.suspend(last)
 	case captureTaken:
@@ -67,6 +65,34 @@ func (s *stack) strike(x strike) {
 	case sourceRestarted:
 		must(s.engine.restart(ctx))
 		s.count(x.kind, 1)
+	case sourcePaused, senderPaused:
+		resume, err := s.engine.pause(ctx, x.kind == senderPaused)
+		must(err)
+		last()
+		must(resume())
+		s.count(x.kind, 1)
+	case clockForward, clockBack: // counted by the clock
+		clock := s.engine.clock()
+		far := farthest
+		if x.kind == clockBack {
+			far = -far
+		}
+		must(clock.Set(clock.Shift() + time.Duration(x.jump*float64(far-clock.Shift()))))
+		s.tell("the source's clock is %s ahead", clock.Shift())
+		acked := s.bank.acked.Load()
+		_ = poll(ctx, 20*time.Second, func() bool { // or nobody commits under this clock
+			s.mind()
+			return s.bank.acked.Load() > acked+10
+		})
+		last()
+	case storeSilent:
+		s.silence(ctx)
+	case captureAlone:
+		s.leaveAlone(ctx, x)
+	case spoolKilled:
+		s.killSpooling(last)
+	case diskFull:
+		s.fillDisk(last)
 	case clientsCut:
 		n, err := s.engine.cut(ctx)
 		must(err)
@@ -85,15 +111,19 @@ func (s *stack) strike(x strike) {
 	time.Sleep(x.pause)
 }
 
-// stop tells the capture to end. One that has got as far as recording does so without a complaint.
-func (s *stack) stop() {
+// stop tells the capture to end, and reports whether it did so without a complaint. One that has got as far as recording
+// has none.
+func (s *stack) stop() bool {
 	s.t.Helper()
 	_ = s.capture.cmd.Process.Signal(terminate) // it may have just ended
-	if code := s.capture.wait(patience()); code != 0 && !s.capture.has("capture started") {
+	code := s.capture.wait(patience())
+	s.count(captureStopped, 1)
+	if code != 0 && !s.capture.has("capture started") {
 		s.tell("the capture was told to stop and ended with %d: %s", code, tail(s.capture.stderr(), 1))
 	} else if code != 0 && code != 5 && code != 7 {
 		s.t.Errorf("a capture that was told to stop ended with %d:\n%s", code, tail(s.capture.stderr(), 5))
 	}
+	return code == 0
 }
 
 // suspend stops the capture's process for a while.
@@ -111,7 +141,7 @@ func (s *stack) suspend(last func()) {
 func (s *stack) succeed(last func()) {
 	s.t.Helper()
 	s.count(captureTaken, 1)
-	if s.spool != nil {
+	if s.mode.spool {
 		s.capture.kill()
 		s.startCapture()
 		return

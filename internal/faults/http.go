@@ -13,14 +13,15 @@ import (
 
 // The faults that HTTP.ByPlan injects.
 const (
-	Error500      Kind = "500"       // an internal error, without effect
-	Error500After Kind = "500 after" // an internal error, although the request took effect
-	Error503      Kind = "503"       // slow down
-	Conflict409   Kind = "409"       // a create lost a race against another one that lost, too
-	Exists412     Kind = "412 after" // a create took effect, was repeated on the way, and met itself
-	CutBefore     Kind = "cut"       // the connection breaks without effect
-	CutAfter      Kind = "cut after" // the connection breaks although the request took effect
-	Half          Kind = "half"      // the answer breaks off in its middle
+	Error500      Kind = "500"        // an internal error, without effect
+	Error500After Kind = "500 after"  // an internal error, although the request took effect
+	Error503      Kind = "503"        // slow down
+	Conflict409   Kind = "409"        // a create lost a race against another one that lost, too
+	Exists412     Kind = "412 after"  // a create took effect, was repeated on the way, and met itself
+	CutBefore     Kind = "cut"        // the connection breaks without effect
+	CutAfter      Kind = "cut after"  // the connection breaks although the request took effect
+	Half          Kind = "half"       // the answer breaks off in its middle
+	Skewed        Kind = "403 skewed" // the client's clock and the service's are too far apart, without effect
 )
 
 // Fault handles the nth request (from 1) since it was set and reports whether it did; otherwise
@@ -30,6 +31,10 @@ type Fault func(n int, w http.ResponseWriter, r *http.Request) bool
 // HTTP stands before an S3 service and counts, changes or breaks what passes.
 type HTTP struct {
 	counter
+	// There, if not nil, is called with the path of each object that the service was seen to hold, before anybody hears
+	// of it. It must be set before the first request.
+	There func(path string)
+
 	server *httptest.Server
 	next   http.Handler
 	stop   chan struct{} // closed when requests that hang shall end
@@ -49,9 +54,22 @@ func NewHTTP(target string) (*HTTP, error) {
 	p.next = &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(u)
 		r.Out.Host = r.In.Host // it is signed
-	}, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }}
+	}, ModifyResponse: p.seeing, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }}
 	p.server = httptest.NewServer(p)
 	return p, nil
+}
+
+// seeing looks for objects in an answer of the service.
+func (p *HTTP) seeing(resp *http.Response) error {
+	r := resp.Request
+	ok := resp.StatusCode/100 == 2
+	switch {
+	case p.There == nil:
+	case r.Method == http.MethodPut && (ok || resp.StatusCode == http.StatusPreconditionFailed),
+		(r.Method == http.MethodGet || r.Method == http.MethodHead) && ok:
+		p.There(r.URL.Path)
+	}
+	return nil
 }
 
 // URL is where the service is to be asked.
@@ -159,6 +177,8 @@ func (p *HTTP) ByPlan(seed uint64, chances []Chance) Fault {
 		case Exists412:
 			p.Forward(r)
 			return Answer(w, 412, "PreconditionFailed")
+		case Skewed:
+			return Answer(w, 403, "RequestTimeTooSkewed")
 		case CutBefore:
 			return Abort()
 		case CutAfter:

@@ -1,6 +1,6 @@
 // Package faults injects what a network and an object store do to a program, by a plan that a
-// seed repeats, and counts it: a Store around another one, a TCP proxy, and an HTTP proxy that
-// knows how S3 fails. It is for tests.
+// seed repeats, and counts it: a Store around another one, a TCP proxy, an HTTP proxy that
+// knows how S3 fails, and a clock that jumps under servers. It is for tests.
 package faults
 
 import (
