@@ -18,7 +18,6 @@ func TestHugeTransaction(t *testing.T) {
 	t.Parallel()
 	pg := dbtest.PG(t, "max_wal_size=4GB")
 	s := newSite(t, pg, "huge", nil)
-	s.binary = plainTxreel(t)
 	s.setup()
 	s.exec(`CREATE TABLE huge (id bigint PRIMARY KEY, note text); ALTER TABLE huge ALTER note SET STORAGE EXTERNAL`)
 	capture := s.start("capture", "--heartbeat", "500ms")

@@ -21,6 +21,7 @@ func TestKill(t *testing.T) {
 				gateway = dbtest.S3(t)
 			}
 			s := newSite(t, pg, "kill_"+store, gateway).setup()
+			s.racing()
 			first := s.capture() // the record begins before the load does
 			s.waitPast(s.waitArchive(), 1)
 			first.kill()

@@ -45,11 +45,11 @@ func runAll(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// The binary is built when the first test wants it: with the race detector when the tests have it too, and without
-// where memory and speed are what is tested.
+// A binary is built when the first test wants it: as people get it, and with the race detector, where the tests have it
+// too, for those in which most happens at once.
 var (
-	buildTxreel = sync.OnceValues(func() (string, error) { return build("txreel", raceEnabled) })
-	buildPlain  = sync.OnceValues(func() (string, error) { return build("txreel-plain", false) })
+	buildTxreel = sync.OnceValues(func() (string, error) { return build("txreel", false) })
+	buildRacing = sync.OnceValues(func() (string, error) { return build("txreel-race", raceEnabled) })
 )
 
 func build(name string, race bool) (string, error) {
@@ -81,17 +81,14 @@ func txreel(t *testing.T) string {
 	return path
 }
 
-// plainTxreel returns the path of a binary without the race detector.
-func plainTxreel(t *testing.T) string {
-	t.Helper()
-	if !raceEnabled {
-		return txreel(t)
-	}
-	path, err := buildPlain()
+// racing has the race detector look at the place's processes.
+func (s *place) racing() {
+	s.t.Helper()
+	path, err := buildRacing()
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	return path
+	s.binary = path
 }
 
 // times returns short, or longer in the long form.

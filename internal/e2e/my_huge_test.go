@@ -16,7 +16,6 @@ func TestMyHugeTransaction(t *testing.T) {
 		t.Run(flavor, func(t *testing.T) {
 			t.Parallel()
 			s := newMySite(t, flavor, nil, "max_allowed_packet=1G")
-			s.binary = plainTxreel(t)
 			s.exec("create table huge (id int auto_increment primary key, note longblob)")
 			capture := s.start("capture", "--heartbeat", "500ms")
 			a := s.waitArchive()

@@ -24,6 +24,7 @@ func TestMyKill(t *testing.T) {
 			t.Parallel()
 			// A source that takes nothing back when it is killed.
 			s := newMySite(t, flavor, nil, "sync_binlog=1", "innodb_flush_log_at_trx_commit=1", "max_binlog_size=65536")
+			s.racing()
 			s.exec(`create table journal (client int, n int, part int, note varchar(200), primary key (client, n, part))`)
 			first := s.capture()
 			a := s.waitArchive()

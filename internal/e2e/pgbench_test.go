@@ -25,7 +25,6 @@ func TestPgbench(t *testing.T) {
 	t.Parallel()
 	pg := dbtest.PG(t)
 	s := newSite(t, pg, "bench", nil)
-	s.binary = plainTxreel(t)
 	s.setup()
 	s.exec(`CREATE TABLE marks (n int)`)
 	bench := func(args ...string) *process {

@@ -16,6 +16,7 @@ func TestSpool(t *testing.T) {
 	pg, gateway := dbtest.PG(t), dbtest.S3(t)
 	folder := filepath.Join(t.TempDir(), "spool")
 	s := newSite(t, pg, "spooled", gateway).setup().with("TXREEL_SPOOL="+folder, "TXREEL_SPOOL_LIMIT=64MiB")
+	s.racing()
 	s.exec(`CREATE TABLE ledger (client int, n int, part int, note text, PRIMARY KEY (client, n, part))`) // the base has it
 	first := s.capture()
 	a := s.waitArchive()

@@ -31,6 +31,7 @@ func TestSourceStop(t *testing.T) {
 				gateway = dbtest.S3(t)
 			}
 			s := newSite(t, pg, "stopped", gateway).setup()
+			s.racing()
 			capture := s.capture()
 			a := s.waitArchive()
 			s.waitBases(a, 1, 1)

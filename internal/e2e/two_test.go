@@ -43,6 +43,7 @@ func TestTwoCaptures(t *testing.T) {
 	t.Run("two slots on one archive", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, pg, "two", nil).setup()
+		s.racing()
 		// A slot as old as the archive's own, which therefore can continue the archive wherever it ends.
 		s.exec(`SELECT pg_create_logical_replication_slot('other', 'pgoutput')`)
 		one := s.capture()

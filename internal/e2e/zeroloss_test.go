@@ -179,6 +179,7 @@ func TestBreaker(t *testing.T) {
 		exec(sql string)
 	}
 	story := func(t *testing.T, p *place, s source, gateway *dbtest.Gateway) {
+		p.racing()
 		first := p.capture(eager...)
 		a := p.waitArchive()
 		p.waitBases(a, 1, 1)
