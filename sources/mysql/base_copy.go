@@ -13,7 +13,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"txreel/archive"
+	"txreel/internal/rowsum"
 	"txreel/internal/spill"
+	"txreel/sources/mysql/mybase"
 )
 
 const (
@@ -72,13 +74,18 @@ func (b *baseRun) collect(pieces []piece) error {
 		slices.SortFunc(byTable[i], func(x, y *piece) int { return cmp.Compare(x.number, y.number) })
 		var chunks []archive.BaseObject
 		var rows int64
+		var content rowsum.Sum
 		for _, p := range byTable[i] {
 			chunks = append(chunks, p.objects...)
+			content.Merge(p.content)
 		}
 		for _, o := range chunks {
 			rows += o.Rows
 		}
-		entry, err := t.entry(chunks, rows)
+		if content.Rows != rows {
+			return fmt.Errorf("table %s: %d rows were stored and %d summed up: take another base", t.quoted(), rows, content.Rows)
+		}
+		entry, err := t.entry(chunks, content)
 		if err != nil {
 			return err
 		}
@@ -97,6 +104,7 @@ func (b *baseRun) copyPiece(ctx context.Context, c *Conn, w *chunkWriter, p *pie
 		return wrapSQL("read table "+t.quoted(), err)
 	}
 	w.begin(ctx, p)
+	w.content.Begin(&t.Table)
 	if err := c.streamLines(ctx, t.selectSQL(p.where, c.mariaDB()), w); err != nil {
 		return t.explainRead(err, b)
 	}
@@ -109,6 +117,7 @@ func (b *baseRun) copyPiece(ctx context.Context, c *Conn, w *chunkWriter, p *pie
 	if err := c.Exec(ctx, "ROLLBACK TO SAVEPOINT txreel"); err != nil {
 		return wrapSQL("read table "+t.quoted(), err)
 	}
+	p.content = w.content.Sum
 	b.report(p.bytes, 0, 0)
 	return nil
 }
@@ -159,9 +168,10 @@ type chunkWriter struct {
 	packed  []byte // scratch for compression
 	raw     int64
 	rows    int64
-	piece   *piece     // being read
-	number  int        // of its next object
-	storing chan error // nil when nothing is
+	content mybase.Content // of the piece
+	piece   *piece         // being read
+	number  int            // of its next object
+	storing chan error     // nil when nothing is
 }
 
 func newChunkWriter(b *baseRun) (*chunkWriter, error) {

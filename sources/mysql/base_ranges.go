@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"txreel/archive"
+	"txreel/internal/rowsum"
 	"txreel/sources/mysql/mybase"
 )
 
@@ -23,6 +24,7 @@ type piece struct {
 
 	tries   int                  // that ended with the loss of a session
 	objects []archive.BaseObject // stored
+	content rowsum.Sum           // of all its rows, once it is read
 }
 
 // plan cuts the tables into pieces. c sees the snapshot, and keeps no lock on the definitions of the tables that it

@@ -60,7 +60,7 @@ func (c *Conn) readLines(sql string, w *chunkWriter) error {
 		return parseError(b)
 	}
 	columns, _, rest, ok := lenenc(b)
-	if !ok || len(rest) != 0 || columns == 0 || columns > 1<<16 {
+	if !ok || len(rest) != 0 || columns != uint64(w.content.Columns()) {
 		return errAnswer
 	}
 	for range columns + 1 { // their descriptions, and an end
@@ -128,7 +128,8 @@ func (r *lineReader) short(length int) error {
 		return noEOF(err)
 	}
 	b = b[4:]
-	line := r.w.line
+	line, content, start := r.w.line, &r.w.content, len(r.w.line)
+	plain := content.Plain()
 	for i := range r.columns {
 		var value []byte
 		var ok bool
@@ -139,9 +140,22 @@ func (r *lineReader) short(length int) error {
 			line = append(line, '\t')
 		}
 		line = appendValue(line, value)
+		switch {
+		case plain:
+		case value == nil:
+			content.Null()
+		default:
+			content.Piece(value)
+			content.EndValue()
+		}
 	}
 	if len(b) != 0 {
 		return errAnswer
+	}
+	if plain {
+		content.Add(line[start:])
+	} else {
+		content.EndRow()
 	}
 	r.w.line = append(line, '\n')
 	if _, err := r.in.Discard(4 + length); err != nil {
@@ -172,6 +186,8 @@ func (r *lineReader) long() error {
 		}
 		if null {
 			r.w.line = mybase.AppendValue(r.w.line, nil)
+			r.w.content.Null()
+			continue
 		}
 		for n > 0 {
 			b, err := r.piece(n)
@@ -179,6 +195,7 @@ func (r *lineReader) long() error {
 				return err
 			}
 			r.w.line = appendValue(r.w.line, b)
+			r.w.content.Piece(b)
 			n -= uint64(len(b))
 			if err := r.discard(len(b)); err != nil {
 				return err
@@ -189,6 +206,7 @@ func (r *lineReader) long() error {
 				}
 			}
 		}
+		r.w.content.EndValue()
 	}
 	if r.left != 0 {
 		return errAnswer
@@ -199,6 +217,7 @@ func (r *lineReader) long() error {
 		}
 	}
 	r.w.line = append(r.w.line, '\n')
+	r.w.content.EndRow()
 	return r.ended()
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"txreel/archive"
+	"txreel/internal/rowsum"
 	"txreel/sources/mysql/mybase"
 )
 
@@ -180,10 +181,14 @@ func (t *baseTable) explainRead(err error, b *baseRun) error {
 }
 
 // entry returns the table as the manifest has it.
-func (t *baseTable) entry(chunks []archive.BaseObject, rows int64) (archive.BaseTable, error) {
+func (t *baseTable) entry(chunks []archive.BaseObject, content rowsum.Sum) (archive.BaseTable, error) {
 	e, err := marshal(&t.Table)
 	if chunks == nil {
 		chunks = []archive.BaseObject{}
 	}
-	return archive.BaseTable{Schema: t.schema, Name: t.name, Rows: rows, Chunks: chunks, Engine: e}, err
+	entry := archive.BaseTable{Schema: t.schema, Name: t.name, Rows: content.Rows, Chunks: chunks, Engine: e}
+	if !t.elsewhere { // nor was it read
+		entry.Content = content.Content()
+	}
+	return entry, err
 }

@@ -17,6 +17,7 @@ import (
 	"txreel/capture"
 	"txreel/change"
 	"txreel/internal/dbtest"
+	"txreel/internal/rowsum"
 	"txreel/sink/dir"
 	"txreel/sources/mysql/gtid"
 	"txreel/sources/mysql/mybase"
@@ -660,7 +661,7 @@ func TestBaseOfLargeValues(t *testing.T) {
 	my.MustExec(t, "", "DROP DATABASE huge")
 }
 
-// chunkText reads what the chunks of a table hold.
+// chunkText reads what the chunks of a table hold, and expects the manifest to say so.
 func chunkText(t *testing.T, a *archive.Archive, b *archive.Base, table *archive.BaseTable) string {
 	t.Helper()
 	var text strings.Builder
@@ -679,7 +680,21 @@ func chunkText(t *testing.T, a *archive.Archive, b *archive.Base, table *archive
 		dec.Close()
 		body.Close()
 	}
-	return text.String()
+	var sum rowsum.Sum
+	all := text.String()
+	for start, i := 0, 0; i < len(all); i++ {
+		switch all[i] {
+		case '\\':
+			i++
+		case '\n':
+			sum.Add([]byte(all[start:i]))
+			start = i + 1
+		}
+	}
+	if sum.Content() != table.Content || sum.Rows != table.Rows {
+		t.Errorf("%s.%s has %d rows of content %s on record, its objects %d of content %s", table.Schema, table.Name, table.Rows, table.Content, sum.Rows, sum.Content())
+	}
+	return all
 }
 
 // TestRangesCutWhereRowsAre cuts tables with keys of every kind: the ranges hold every row
