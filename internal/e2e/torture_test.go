@@ -54,20 +54,15 @@ func torture(t *testing.T, e engine, gateway *dbtest.Gateway) outcome {
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	t.Logf("-e2e.seed %d", seed) // an odd one is with a spool
-	s := newStack(t, e, gateway)
+	t.Logf("-e2e.seed %d", seed)
+	b := &bank{connect: e.connect, clock: e.clock(), pace: time.Duration(times(20, 30)) * time.Millisecond}
+	s := newStack(t, e, gateway, b)
 	if err := e.exec(t.Context(), bankSchema()); err != nil {
 		t.Fatal(err)
-	}
-	with := ""
-	if seed%2 == 1 {
-		with = ", with a spool"
-		s.spool = []string{"--spool", filepath.Join(t.TempDir(), "spool"), "--spool-limit", "1MiB"}
 	}
 	s.startCapture()
 	a := s.direct.waitArchive()
 	s.direct.waitBases(a, 1, 1)
-	b := &bank{connect: e.connect, pace: time.Duration(times(20, 30)) * time.Millisecond}
 	b.open(t, seed, 4)
 	s.http.Set(s.fault(seed, weather(20, 5)))
 	p := newPlan(seed, *tortureFor > 0)
@@ -87,7 +82,7 @@ func torture(t *testing.T, e engine, gateway *dbtest.Gateway) outcome {
 		t.Errorf("the capture ended with %d:\n%s", code, tail(s.capture.stderr(), 5))
 	}
 
-	o := outcome{engine: e.name() + with, seed: seed, took: b.took, acked: b.acked.Load(), captures: s.started}
+	o := outcome{engine: e.name(), seed: seed, took: b.took, acked: b.acked.Load(), captures: s.started, alone: s.alone}
 	o.rate = float64(o.acked) / b.took.Seconds()
 	export := filepath.Join(t.TempDir(), "export")
 	s.direct.must("audit", "export", "-o", export)
@@ -106,7 +101,11 @@ func torture(t *testing.T, e engine, gateway *dbtest.Gateway) outcome {
 		t.Fatal("nothing is on record")
 	}
 	r.at(r.txns[len(r.txns)-1].seq).compare(t, "the source", e.query)
-	s.compare(a, r, &o)
+	moments, firsts := s.timeline(a)
+	s.checkTimes(moments, r, &o)
+	s.checkProtection(a, firsts, r, &o)
+	s.lookUp(moments, rand.New(rand.NewPCG(seed, 3)), &o)
+	s.compare(a, moments, r, &o)
 	o.faults = s.total()
 	return o
 }
