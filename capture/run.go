@@ -36,6 +36,9 @@ type Options struct {
 	Beat <-chan struct{}
 	// Status, if not nil, is kept up to date.
 	Status *Status
+	// Arrived, if not nil, is called after each segment became durable, and before the next one
+	// is sent, on a goroutine that Run joins. It must return when its context ends.
+	Arrived func(context.Context, *archive.Sealed)
 	// Shipped, if not nil, is called after each segment became durable and was
 	// acknowledged, on Run's goroutine, in order.
 	Shipped func(*archive.Sealed)
@@ -121,6 +124,9 @@ func (r *run) uploader(ctx context.Context) {
 		}
 		if r.o.Sync {
 			r.src.Wake() // to be acknowledged at once
+		}
+		if r.o.Arrived != nil {
+			r.o.Arrived(ctx, s)
 		}
 		if err := r.w.RollUp(ctx, s); err != nil {
 			r.o.Log.Warn().Err(err).Msg("rollup not written; readers will take longer")

@@ -323,7 +323,7 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 		}
 	}
 
-	protections, err := interrupted(ctx, a, epoch.Number, min(r.sure, w.Tail().Seq))
+	protections, err := interrupted(ctx, a, epoch.Number, w.Tail().Seq, r.sure)
 	if err != nil {
 		return err
 	}
@@ -334,25 +334,29 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	ctx, cancel := context.WithCancel(ctx)
 	var joined sync.WaitGroup
 	joined.Go(func() { keeper.run(ctx) })
-	shipped := keeper.shipped
-	if r.Sync {
-		p := &protector{archive: a, epoch: epoch.Number, record: protections, source: src, status: r.status, log: r.log, breaker: r.breaker, on: &r.monitor.protected}
-		p.durable.Store(&durable{w.Tail().Seq, w.Tail().Position})
-		joined.Go(func() {
-			p.run(ctx)
-			r.sure = p.sure.seq // read when all have joined
-		})
-		shipped = func(s *archive.Sealed) {
-			keeper.shipped(s)
-			p.shipped(s)
-		}
-	}
-	defer joined.Wait()
-	defer cancel()
-	return capture.Run(ctx, src, w, capture.Options{
+	o := capture.Options{
 		Log: r.log.With().Uint64("epoch", epoch.Number).Logger(), FlushAge: r.FlushAge, FlushSize: int64(r.FlushSize), Heartbeat: r.Heartbeat, Sync: r.Sync,
-		Start: src.Start(), Status: r.status, Shipped: shipped, Beat: keeper.beat,
-	})
+		Start: src.Start(), Status: r.status, Shipped: keeper.shipped, Beat: keeper.beat,
+	}
+	var unnoted error
+	if r.Sync {
+		p := newProtector(a, epoch.Number, protections, src, durable{w.Tail().Seq, w.Tail().Position})
+		p.status, p.log, p.breaker, p.on = r.status, r.log, r.breaker, &r.monitor.protected
+		joined.Go(func() {
+			if unnoted = p.run(ctx); unnoted != nil {
+				cancel()
+			}
+			r.sure = p.sure.seq
+		})
+		o.Arrived = p.arrived
+	}
+	err = capture.Run(ctx, src, w, o)
+	cancel()
+	joined.Wait()
+	if unnoted != nil {
+		return unnoted
+	}
+	return err
 }
 
 // newLogger writes JSON lines for machines and short lines for people; watched says

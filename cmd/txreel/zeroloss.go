@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"sync"
 	"sync/atomic"
@@ -190,22 +191,73 @@ type protector struct {
 
 	durable atomic.Pointer[durable] // not nil
 	record  []archive.Protection
-	sure    *durable // the end of the record when COMMIT was last seen to wait
+	sure    *durable           // the end of the record when COMMIT was last seen to wait
+	claimed atomic.Bool        // the record says, or is about to say, that COMMIT waits
+	look    chan chan struct{} // asks for a look at the source, and is answered when what it showed is on record
+	ended   chan struct{}      // closed when nobody looks any more
+	unsure  int                // segments that arrived since the last look that was asked for; arrived's own
+}
+
+func newProtector(a *archive.Archive, epoch uint64, record []archive.Protection, src protectable, end durable) *protector {
+	p := &protector{archive: a, epoch: epoch, record: record, source: src, sure: &end, look: make(chan chan struct{}), ended: make(chan struct{})}
+	p.durable.Store(&end)
+	return p
+}
+
+// unsureSegments is how many segments may arrive before somebody has looked whether their COMMITs waited. Those at the end
+// of a record, and no others, are uncertain when the capture is killed.
+const unsureSegments = 16
+
+// arrived notes a segment that became durable. No segment follows too many of which nobody knows.
+func (p *protector) arrived(ctx context.Context, s *archive.Sealed) {
+	p.durable.Store(&durable{s.Last, s.End})
+	if !p.claimed.Load() {
+		p.unsure = unsureSegments // those that arrived before the claim count, too: the first look comes at once
+		return
+	}
+	if p.unsure++; p.unsure < unsureSegments {
+		return
+	}
+	answered := make(chan struct{})
+	for asked := p.look; ; asked = nil {
+		select {
+		case asked <- answered:
+			continue
+		case <-answered:
+		case <-p.ended:
+		case <-ctx.Done():
+		}
+		break
+	}
+	p.unsure = 0
 }
 
 // interrupted puts on record that nobody knows of the COMMITs behind a transaction whether they waited, unless the record
 // does not say that they did: they came while no capture was there, or one that could not say how its protection ended.
-// It has to be on record before they are, whatever the next capture does, and returns what is.
-func interrupted(ctx context.Context, a *archive.Archive, epoch uint64, behind change.Seq) ([]archive.Protection, error) {
+// It has to be on record before they are, whatever the next capture does, and returns what is. The transaction is sure,
+// where a stream of this process has found out, or else the last one of which any capture must have known.
+func interrupted(ctx context.Context, a *archive.Archive, epoch uint64, tail, sure change.Seq) ([]archive.Protection, error) {
 	have, err := a.Protections(ctx, epoch)
-	if n := len(have); err != nil || n == 0 || !have[n-1].Protected {
+	n := len(have)
+	if err != nil || n == 0 || !have[n-1].Protected {
 		return have, err
 	}
-	return a.RecordProtection(ctx, have, archive.Protection{Epoch: epoch, From: behind + 1, Protected: false, Reason: "the capture was interrupted"})
+	if sure > tail {
+		sure = tail
+		segments := 0
+		for x, err := range a.Backward(ctx, epoch, tail) {
+			if err != nil {
+				return have, err
+			}
+			sure = x.Txns[0].Seq - 1
+			if segments++; segments == unsureSegments || sure < have[n-1].From {
+				break
+			}
+		}
+	}
+	sure = max(sure, have[n-1].From-1) // what came before that was known when it was noted
+	return a.RecordProtection(ctx, have, archive.Protection{Epoch: epoch, From: sure + 1, Protected: false, Reason: "the capture was interrupted"})
 }
-
-// shipped notes a segment that became durable.
-func (p *protector) shipped(s *archive.Sealed) { p.durable.Store(&durable{s.Last, s.End}) }
 
 // durable is an end of the record.
 type durable struct {
@@ -225,17 +277,23 @@ const (
 )
 
 // run works until ctx ends. COMMITs go on waiting then: if the stream is not opened again in time, the breaker lets them
-// go. Whatever is not certain counts as exposed: what is on record as protected was.
-func (p *protector) run(ctx context.Context) {
+// go. Whatever is not certain counts as exposed: what is on record as protected was. When the end of a protection could not
+// be put on record it returns an error: nothing more may be recorded then.
+func (p *protector) run(ctx context.Context) error {
+	defer close(p.ended)
 	err := p.protect(ctx)
 	p.on.Store(false)
-	if err != nil && ctx.Err() == nil {
-		p.log.Error().Err(err).Msg("zero-loss mode has ended")
+	if err == nil || ctx.Err() != nil {
+		return nil
 	}
+	p.log.Error().Err(err).Msg("zero-loss mode has ended")
+	if p.claimed.Load() {
+		return fmt.Errorf("put the end of zero-loss mode on record: %w", err)
+	}
+	return nil
 }
 
 func (p *protector) protect(ctx context.Context) error {
-	p.sure = p.durable.Load()
 	rest := backoff.NewExponentialBackOff()
 	rest.InitialInterval, rest.MaxInterval = 5*time.Second, 5*time.Minute
 	for {
@@ -273,7 +331,15 @@ func (p *protector) once(ctx context.Context) (reason string, err error) {
 		return err.Error(), p.source.Expose(ctx)
 	}
 	p.sure = p.durable.Load() // every COMMIT that has not waited is of a transaction up to here, or in front of at
-	for noted := false; ; {
+	var asked chan struct{}
+	answer := func() {
+		if asked != nil {
+			close(asked)
+			asked = nil
+		}
+	}
+	defer answer() // when the end is on record
+	for {
 		now := p.durable.Load()
 		if reason, err = p.source.Exposed(ctx); err != nil {
 			reason = err.Error()
@@ -281,11 +347,15 @@ func (p *protector) once(ctx context.Context) (reason string, err error) {
 		if reason != "" {
 			break
 		}
-		if p.sure = now; !noted {
-			if noted, err = p.source.Holds(now.end, at); err != nil {
+		p.sure = now
+		answer()
+		if !p.claimed.Load() {
+			holds, err := p.source.Holds(now.end, at)
+			if err != nil {
 				return "", err
 			}
-			if noted {
+			if holds {
+				p.claimed.Store(true)
 				if err := p.note(ctx, now.seq, true, "COMMIT waits for the archive"); err != nil {
 					return "", err
 				}
@@ -294,11 +364,16 @@ func (p *protector) once(ctx context.Context) (reason string, err error) {
 			}
 		}
 		pause := lookAgain
-		if !noted {
+		if !p.claimed.Load() {
 			pause /= 50
 		}
-		if !sleep(ctx, pause) {
+		select {
+		case <-ctx.Done():
 			reason = "the capture was stopped"
+		case asked = <-p.look:
+		case <-time.After(pause):
+		}
+		if reason != "" {
 			break
 		}
 	}
@@ -306,9 +381,18 @@ func (p *protector) once(ctx context.Context) (reason string, err error) {
 	if n := len(p.record); n == 0 || !p.record[n-1].Protected {
 		return reason, nil
 	}
-	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteLimit) // a capture that is stopped says so
+	after, cancel := context.WithCancel(context.WithoutCancel(ctx)) // a capture that is stopped says so
 	defer cancel()
-	return reason, p.note(after, p.sure.seq, false, reason)
+	defer context.AfterFunc(ctx, func() {
+		if sleep(after, noteLimit) {
+			cancel()
+		}
+	})()
+	if err := p.note(after, p.sure.seq, false, reason); err != nil {
+		return "", err
+	}
+	p.claimed.Store(false)
+	return reason, nil
 }
 
 // note puts on record what holds of the transactions behind one. It waits for a store that cannot be reached; a
