@@ -218,10 +218,13 @@ func (p *protector) arrived(ctx context.Context, s *archive.Sealed) {
 	if p.unsure++; p.unsure < unsureSegments {
 		return
 	}
-	answered := make(chan struct{})
-	for asked := p.look; ; asked = nil {
+	answered, asked := make(chan struct{}), p.look
+	for p.claimed.Load() {
 		select {
 		case asked <- answered:
+			asked = nil
+			continue
+		case <-time.After(lookAgain / 10): // a protection that ends unasked is claimed no more once that is on record
 			continue
 		case <-answered:
 		case <-p.ended:
