@@ -59,8 +59,8 @@ func TestInterrupted(t *testing.T) {
 		return have
 	}
 	check(0, false, false) // COMMIT never waited
-	have := note(nil, 2, true)
-	have = check(3, false, true, true, false, false)
+	note(nil, 2, true)
+	have := check(3, false, true, true, false, false)
 	if n := len(have); n != 2 || len(check(4, false, true, true, false, false)) != n {
 		t.Errorf("an end that is on record was put there again: %+v", have)
 	}
