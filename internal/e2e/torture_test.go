@@ -66,7 +66,7 @@ func torture(t *testing.T, e engine, gateway *dbtest.Gateway) outcome {
 	b.open(t, seed, 4)
 	s.http.Set(s.fault(seed, weather(20, 5)))
 	p := newPlan(seed, *tortureFor > 0)
-	enough := times(100, 1000)
+	enough := times(100, max(100, int(1000*min(1, tortureFor.Hours())))) // a thousand in an hour
 	for whole := false; !whole || s.total().Total() < enough || time.Since(b.begun) < *tortureFor; {
 		x, last := p.next()
 		whole = whole || last
