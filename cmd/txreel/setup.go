@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -25,12 +26,27 @@ type setupCmd struct {
 	CaptureOnly bool   `help:"MySQL, MariaDB: give the account what the stream needs, and not what bases read with."`
 	AllowLock   bool   `help:"MySQL, MariaDB: also give it what a base needs for --allow-lock."`
 	NoTLS       bool   `name:"no-tls" help:"MySQL, MariaDB: let the account log in without TLS."`
-	GTID        bool   `name:"gtid" help:"MySQL: with --apply, switch GTIDs on while the server runs, as far as it is safe to go in one run."`
+	setupSyncFlags
+	GTID bool `name:"gtid" help:"MySQL: with --apply, switch GTIDs on while the server runs, as far as it is safe to go in one run."`
 
 	Apply  bool `xor:"do" help:"Run the statements."`
 	Remove bool `xor:"do" help:"Undo everything txreel made on the source, slot or account included."`
 	DryRun bool `help:"With --remove: print the statements and run nothing."`
 	JSON   bool `help:"Print JSON."`
+}
+
+// setupSyncFlags ask for what zero-loss mode takes, too.
+type setupSyncFlags struct {
+	Sync        bool          `help:"Also what zero-loss mode takes (capture --sync)."`
+	SyncTimeout time.Duration `default:"1s" help:"With --sync: the longest a COMMIT may wait, as for capture."`
+}
+
+// limit is zero without --sync.
+func (f setupSyncFlags) limit() time.Duration {
+	if !f.Sync {
+		return 0
+	}
+	return f.SyncTimeout
 }
 
 // reporter is told each statement that was run, and how it went.
@@ -54,7 +70,7 @@ func (c *setupCmd) preparer(ctx context.Context) (*preparer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := postgres.Setup{Publication: c.Publication, Slot: c.Slot, Role: c.Role, Tables: c.Tables}
+	s := postgres.Setup{Publication: c.Publication, Slot: c.Slot, Role: c.Role, Sync: c.Sync, Tables: c.Tables}
 	return &preparer{
 		plan:       func(ctx context.Context) ([]sources.Statement, error) { return s.Plan(ctx, conn) },
 		planRemove: func(ctx context.Context) ([]sources.Statement, error) { return s.PlanRemove(ctx, conn) },
@@ -75,7 +91,7 @@ func (c *setupCmd) mysqlPreparer(ctx context.Context) (*preparer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := mysql.Setup{User: c.User, Host: c.Host, CaptureOnly: c.CaptureOnly, AllowLock: c.AllowLock, NoTLS: c.NoTLS, GTID: c.GTID,
+	s := mysql.Setup{User: c.User, Host: c.Host, CaptureOnly: c.CaptureOnly, AllowLock: c.AllowLock, NoTLS: c.NoTLS, GTID: c.GTID, Sync: c.limit(),
 		Password: os.Getenv(passwordVariable)}
 	return &preparer{
 		plan:       func(ctx context.Context) ([]sources.Statement, error) { return s.Plan(ctx, conn) },
@@ -155,19 +171,20 @@ type doctorCmd struct {
 	Tables      []string `name:"table" placeholder:"SCHEMA.TABLE" help:"PostgreSQL: the tables to be recorded, when no publication exists yet (default: all)."`
 	PgDump      string   `placeholder:"PATH" help:"PostgreSQL: the pg_dump a base will use."`
 	CaptureOnly bool     `help:"MySQL, MariaDB: the account only captures; another one takes bases."`
-	AllowLock   bool     `help:"MySQL, MariaDB: bases may lock for a moment, as with --allow-lock."`
-	JSON        bool     `help:"Print JSON."`
+	setupSyncFlags
+	AllowLock bool `help:"MySQL, MariaDB: bases may lock for a moment, as with --allow-lock."`
+	JSON      bool `help:"Print JSON."`
 }
 
 func (c *doctorCmd) look(ctx context.Context) ([]sources.Finding, error) {
 	if !isMySQL(c.Source) {
-		return postgres.Doctor(ctx, c.Source, postgres.DoctorOptions{Publication: c.Publication, Slot: c.Slot, Tables: c.Tables, PgDump: c.PgDump})
+		return postgres.Doctor(ctx, c.Source, postgres.DoctorOptions{Publication: c.Publication, Slot: c.Slot, Tables: c.Tables, PgDump: c.PgDump, Sync: c.Sync})
 	}
 	url, err := mysqlURL(c.Source)
 	if err != nil {
 		return nil, err
 	}
-	return mysql.Doctor(ctx, url, mysql.DoctorOptions{CaptureOnly: c.CaptureOnly, AllowLock: c.AllowLock})
+	return mysql.Doctor(ctx, url, mysql.DoctorOptions{CaptureOnly: c.CaptureOnly, AllowLock: c.AllowLock, Sync: c.limit()})
 }
 
 // Run implements the command.

@@ -20,6 +20,8 @@ type DoctorOptions struct {
 	AllowLock bool
 	// MinRetention is how long the server should keep its binlog. Zero means three days.
 	MinRetention time.Duration
+	// Sync also asks for what zero-loss mode takes, with COMMITs that wait for so long at most.
+	Sync time.Duration
 }
 
 const (
@@ -92,6 +94,7 @@ func Doctor(ctx context.Context, url string, opts DoctorOptions) ([]sources.Find
 		{"read_only", d.checkReadOnly},
 		{"cluster", d.checkCluster},
 		{"identity", d.checkIdentity},
+		{"zero-loss mode", d.checkSync},
 	} {
 		err := c.run(ctx)
 		if err != nil && (ctx.Err() != nil || conn.Closed()) {

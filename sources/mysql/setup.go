@@ -32,6 +32,8 @@ type Setup struct {
 	GTID bool
 	// MinRetention is how long the server should keep its binlog. Zero means three days.
 	MinRetention time.Duration
+	// Sync also has COMMIT wait for a capture, for so long at most. Zero has it not.
+	Sync time.Duration
 }
 
 // visit is what the parts of a plan share.
@@ -131,8 +133,12 @@ func (v *visit) plan(ctx context.Context) ([]step, error) {
 	if len(keyless) > 0 {
 		steps = append(steps, planKeys(keyless))
 	}
+	sync, err := v.planSync()
+	if err != nil {
+		return nil, err
+	}
 	user, err := v.planUser(ctx)
-	return append(steps, user...), err
+	return append(append(steps, user...), sync...), err
 }
 
 // planKeys shows how to give tables a key, and never does it: an ALTER TABLE of a large one is its owner's business.

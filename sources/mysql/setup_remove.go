@@ -9,16 +9,20 @@ import (
 	"txreel/sources"
 )
 
-// PlanRemove says how to undo a setup: drop the account. Settings stay, since nobody knows who else has come to need
-// them. It changes nothing. It refuses while the account is logged in, and when it may do more than setup lets it.
+// PlanRemove says how to undo a setup: drop the account, and with Sync have COMMIT wait for nobody. Other settings stay,
+// since nobody knows who else has come to need them. It changes nothing. It refuses while the account is logged in, and when it may do more than setup lets it.
 func (s Setup) PlanRemove(ctx context.Context, conn *Conn) ([]sources.Statement, error) {
 	v, err := s.visit(ctx, conn)
-	if err != nil || v.User == "" {
+	if err != nil {
 		return nil, err
+	}
+	plan, err := v.planUnsync(ctx)
+	if err != nil || v.User == "" {
+		return plan, err
 	}
 	a, err := readAccount(ctx, conn, v.account)
 	if err != nil || !a.exists {
-		return nil, err
+		return plan, err
 	}
 	row, err := conn.QueryRow(ctx, "SELECT CURRENT_USER()")
 	if err != nil {
@@ -36,10 +40,8 @@ func (s Setup) PlanRemove(ctx context.Context, conn *Conn) ([]sources.Statement,
 	if n := row[0].String(); n != "0" {
 		return nil, fmt.Errorf("user %q is logged in with %s sessions: stop its capture first", v.User, n)
 	}
-	return []sources.Statement{
-		{SQL: "DROP USER " + v.account, Why: "Nobody captures with it any more."},
-		{Why: "The server's settings stay as they are: they do no harm, and others may rely on them by now."},
-	}, nil
+	return append(plan, sources.Statement{SQL: "DROP USER " + v.account, Why: "Nobody captures with it any more."},
+		sources.Statement{Why: "The server's settings stay as they are otherwise: they do no harm, and others may rely on them by now."}), nil
 }
 
 // more says what an account may do beyond everything that setup ever gives.

@@ -23,6 +23,8 @@ type DoctorOptions struct {
 	// OldTransaction is the age from which an open write transaction is reported, because a slot waits for it. Zero
 	// means five minutes.
 	OldTransaction time.Duration
+	// Sync also asks for what zero-loss mode takes.
+	Sync bool
 }
 
 // doctor is one visit: a connection that cannot write, and what several checks need.
@@ -85,6 +87,7 @@ func Doctor(ctx context.Context, source string, opts DoctorOptions) ([]sources.F
 		{"encoding", d.checkEncoding},
 		{"coverage", d.checkCoverage},
 		{"pg_dump", d.checkClient},
+		{"zero-loss mode", d.checkSync},
 	} {
 		err := c.run(ctx)
 		if err != nil && (ctx.Err() != nil || conn.IsClosed()) {

@@ -22,6 +22,8 @@ type Setup struct {
 	Slot string
 	// Role is the role capture will log in as. Empty means that roles are not touched.
 	Role string
+	// Sync also gives it what zero-loss mode takes.
+	Sync bool
 	// Tables are the tables to record, each with its schema and quoted as in SQL: public.orders, "My"."Table".
 	// Empty means all tables, also future ones, which takes a superuser to set up.
 	Tables []string
@@ -75,6 +77,7 @@ func (s Setup) Plan(ctx context.Context, conn *pgx.Conn) ([]sources.Statement, e
 	var plan []sources.Statement
 	for _, part := range []func() ([]sources.Statement, error){
 		func() ([]sources.Statement, error) { return s.planRole(ctx, conn) },
+		func() ([]sources.Statement, error) { return s.planSync(ctx, conn) },
 		func() ([]sources.Statement, error) { return s.planIdentities(ctx, conn, tables) },
 		func() ([]sources.Statement, error) { return s.planPublication(pub, tables) },
 	} {

@@ -10,13 +10,12 @@ import (
 	"txreel/sources"
 )
 
-// PlanRemove says how to undo a setup: drop the slot, then the publication, then put the replica identities back that
+// PlanRemove says how to undo a setup: let no COMMIT wait, drop the slot, then the publication, then put the replica identities back that
 // setup changed. It changes nothing. It refuses while somebody reads the slot.
 func (s Setup) PlanRemove(ctx context.Context, conn *pgx.Conn) ([]sources.Statement, error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
-	var plan []sources.Statement
 	slot, err := inspectSlot(ctx, conn, s.Slot)
 	if err != nil {
 		return nil, err
@@ -25,6 +24,12 @@ func (s Setup) PlanRemove(ctx context.Context, conn *pgx.Conn) ([]sources.Statem
 		if err := s.mayDrop(ctx, conn, slot); err != nil {
 			return nil, err
 		}
+	}
+	plan, err := s.planUnsync(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if slot != nil {
 		plan = append(plan, sources.Statement{SQL: "SELECT pg_catalog.pg_drop_replication_slot(" + quoteLiteral(s.Slot) + ")",
 			Why: "The server stops keeping WAL for us. What was not captured until now never will be."})
 	}

@@ -326,7 +326,7 @@ func TestSetupNames(t *testing.T) {
 	for _, s := range []Setup{{Slot: "s"}, {Publication: strings.Repeat("p", 60), Slot: "s"}, {Publication: "p"}, {Publication: "p", Slot: "No"},
 		{Publication: "p", Slot: "s; drop"}, {Publication: "p\x00", Slot: "s"}, {Publication: "p", Slot: "s", Role: strings.Repeat("r", 64)}} {
 		if err := s.validate(); err == nil {
-			t.Errorf("%q: no error", s)
+			t.Errorf("%+v: no error", s)
 		}
 	}
 }

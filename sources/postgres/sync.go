@@ -56,38 +56,22 @@ func (c *Commits) Close() {
 }
 
 func (c *Commits) allowed(ctx context.Context) error {
-	var role, names string
-	var version int
-	var super, reload, stats, plpgsql bool
-	err := c.conn.QueryRow(ctx, `
-		SELECT current_user, current_setting('synchronous_standby_names'), current_setting('server_version_num')::int,
-		       rolsuper, has_function_privilege('pg_catalog.pg_reload_conf()', 'EXECUTE'), pg_has_role('pg_read_all_stats', 'USAGE'),
-		       COALESCE((SELECT has_language_privilege(oid, 'USAGE') FROM pg_catalog.pg_language WHERE lanname = 'plpgsql'), false)
-		FROM pg_catalog.pg_roles WHERE rolname = current_user`).Scan(&role, &names, &version, &super, &reload, &stats, &plpgsql)
+	var role string
+	if err := c.conn.QueryRow(ctx, `SELECT current_user`).Scan(&role); err != nil {
+		return wrapSQL("look at the role", err)
+	}
+	f, err := readSync(ctx, c.conn, role, c.slot)
 	if err != nil {
-		return wrapSQL("look at the server's synchronous replication", err)
+		return err
 	}
-	set := super
-	if version >= 150000 && !super {
-		err := c.conn.QueryRow(ctx, `SELECT pg_catalog.has_parameter_privilege('synchronous_standby_names', 'ALTER SYSTEM')`).Scan(&set)
-		if err != nil {
-			return wrapSQL("look at the role's privileges", err)
+	if why := f.refused(c.slot); why != "" {
+		return errors.New(why)
+	}
+	for _, l := range f.lacks(role) {
+		if l.fix == "" {
+			return errors.New(l.what)
 		}
-	}
-	name := quoteIdent(role)
-	switch {
-	case names != "" && names != c.names():
-		return fmt.Errorf("synchronous_standby_names is %q there: zero-loss mode turns this setting on and off itself and shares it with nobody; empty it, or capture without --sync", names)
-	case !set && version < 150000:
-		return fmt.Errorf("role %s is no superuser, which PostgreSQL before 15 demands of whoever sets synchronous_standby_names: capture without --sync", name)
-	case !set:
-		return fmt.Errorf("role %s may not set synchronous_standby_names: GRANT ALTER SYSTEM ON PARAMETER synchronous_standby_names TO %s", name, name)
-	case !reload:
-		return fmt.Errorf("role %s may not make settings count: GRANT EXECUTE ON FUNCTION pg_catalog.pg_reload_conf() TO %s", name, name)
-	case !stats:
-		return fmt.Errorf("role %s cannot see who waits: GRANT pg_read_all_stats TO %s", name, name)
-	case !plpgsql:
-		return fmt.Errorf("role %s cannot leave a guard in the server, which lets COMMITs go when this capture cannot: CREATE EXTENSION IF NOT EXISTS plpgsql; GRANT USAGE ON LANGUAGE plpgsql TO %s", name, name)
+		return fmt.Errorf("%s: %s", l.what, l.fix)
 	}
 	return nil
 }
