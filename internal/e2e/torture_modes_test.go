@@ -33,6 +33,15 @@ func (s *stack) refit(m mode) bool {
 	return ok
 }
 
+// underway waits until the capture has got as far as recording: one that has just begun cannot be stopped in order.
+func (s *stack) underway(ctx context.Context) bool {
+	s.t.Helper()
+	return poll(ctx, 20*time.Second, func() bool {
+		s.mind()
+		return s.capture.has("capture started")
+	}) == nil
+}
+
 func (s *stack) setMode(m mode) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +51,7 @@ func (s *stack) setMode(m mode) {
 // protect has COMMIT wait, with a capture that has no spool, and reports whether that came about in the store's weather.
 func (s *stack) protect(ctx context.Context, patient bool) bool {
 	s.t.Helper()
-	if want := (mode{sync: true, patient: patient}); s.mode != want && !s.refit(want) {
+	if want := (mode{sync: true, patient: patient}); s.mode != want && !(s.underway(ctx) && s.refit(want)) {
 		return false
 	}
 	if poll(ctx, 20*time.Second, func() bool { return s.protected() || !s.capture.alive() }) != nil || !s.capture.alive() {
@@ -134,7 +143,11 @@ func (s *stack) leaveAlone(ctx context.Context, x strike) {
 // lookAlone looks for transactions in the archive.
 func (s *stack) lookAlone(acked []entry) {
 	s.t.Helper()
-	spans := s.direct.protection()
+	all, err := s.direct.mustOpen().Protections(s.t.Context(), 1) // status would ask the source, too
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	spans := archive.Spans(all)
 	if n := len(spans); n == 0 || !spans[n-1].Protected {
 		s.t.Errorf("COMMIT waited, and the record says %+v", spans)
 		return
@@ -175,7 +188,7 @@ func (l *entered) entry() entry {
 // same spool.
 func (s *stack) killSpooling(last func()) {
 	s.t.Helper()
-	if !s.mode.spool && !s.refit(mode{spool: true, sync: s.mode.sync}) {
+	if !s.mode.spool && !(s.underway(s.t.Context()) && s.refit(mode{spool: true, sync: s.mode.sync})) {
 		return
 	}
 	s.settle()
@@ -195,7 +208,7 @@ func (s *stack) killSpooling(last func()) {
 // fillDisk leaves the spool no room for a while.
 func (s *stack) fillDisk(last func()) {
 	s.t.Helper()
-	if !s.mode.spool && !s.refit(mode{spool: true, sync: s.mode.sync}) {
+	if !s.mode.spool && !(s.underway(s.t.Context()) && s.refit(mode{spool: true, sync: s.mode.sync})) {
 		return
 	}
 	s.settle()

@@ -74,8 +74,8 @@ func (e *myEngine) patient(ctx context.Context, limit time.Duration) error {
 }
 
 // pause stops all of it: what serves a capture is a thread.
-func (e *myEngine) pause(context.Context, bool) (func() error, error) {
-	return e.my.Resume, e.my.Pause()
+func (e *myEngine) pause(context.Context, bool) (faults.Kind, func() error, error) {
+	return sourcePaused, e.my.Resume, e.my.Pause()
 }
 func (e *myEngine) exec(ctx context.Context, sql string) error { return e.my.Exec(ctx, "shop", sql) }
 func (e *myEngine) query(sql string) [][]string                { return e.my.MustQuery(e.t, "shop", sql) }

@@ -55,18 +55,20 @@ func (e *pgEngine) grain() time.Duration                         { return time.M
 func (e *pgEngine) patient(context.Context, time.Duration) error { return nil } // the capture decides
 
 // pause stops the walsender, or all there is: the postmaster first, which begins no more children then.
-func (e *pgEngine) pause(ctx context.Context, part bool) (func() error, error) {
+func (e *pgEngine) pause(ctx context.Context, part bool) (faults.Kind, func() error, error) {
 	rows, err := e.pg.Query(ctx, e.db, "SELECT pid FROM pg_stat_replication")
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	var pids []int
+	what := sourcePaused
 	stop := func(pid int) {
 		if syscall.Kill(pid, syscall.SIGSTOP) == nil { // else it has just ended
 			pids = append(pids, pid)
 		}
 	}
 	if part && len(rows) > 0 {
+		what = senderPaused
 		for _, pid := range numbers(e.t, rows, 1) {
 			stop(pid[0])
 		}
@@ -77,7 +79,7 @@ func (e *pgEngine) pause(ctx context.Context, part bool) (func() error, error) {
 			stop(child)
 		}
 	}
-	return func() error {
+	return what, func() error {
 		for _, pid := range slices.Backward(pids) {
 			_ = syscall.Kill(pid, syscall.SIGCONT) // it may have been killed meanwhile
 		}

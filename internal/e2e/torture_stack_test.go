@@ -72,8 +72,9 @@ type engine interface {
 	kill(ctx context.Context) error
 	start(ctx context.Context) error
 	restart(ctx context.Context) error
-	// pause holds the source still until resume, or with part only the process that serves the capture, if there is one.
-	pause(ctx context.Context, part bool) (resume func() error, err error)
+	// pause holds the source still until resume, or with part only the process that serves the capture, if there is one;
+	// what says which it was.
+	pause(ctx context.Context, part bool) (what faults.Kind, resume func() error, err error)
 	// clock is the source's.
 	clock() *faults.Clock
 	// grain is the unit of its commit times.

@@ -66,11 +66,11 @@ func (s *stack) strike(x strike) {
 		must(s.engine.restart(ctx))
 		s.count(x.kind, 1)
 	case sourcePaused, senderPaused:
-		resume, err := s.engine.pause(ctx, x.kind == senderPaused)
+		what, resume, err := s.engine.pause(ctx, x.kind == senderPaused)
 		must(err)
 		last()
 		must(resume())
-		s.count(x.kind, 1)
+		s.count(what, 1)
 	case clockForward, clockBack: // counted by the clock
 		clock := s.engine.clock()
 		far := farthest
