@@ -1,15 +1,21 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"txreel/archive"
 	"txreel/internal/dbtest"
+	"txreel/restore"
 )
 
 // state is what the source held at one point of its history.
@@ -79,6 +85,14 @@ func TestPgbench(t *testing.T) {
 			t.Errorf("restored %v: %s marks, want %d", want.point, marks, want.marks)
 		}
 		s.balanced(db)
+	}
+	// From the first base to the place of the second, which was taken under load too: what was captured and replayed
+	// comes to what the source held.
+	bases := s.waitBases(a, 1, 2)
+	slices.SortFunc(bases, func(x, y archive.Base) int { return cmp.Compare(x.Seq, y.Seq) })
+	proven(t, s.restore("proven", "--base", bases[0].ID, "--to-seq", bases[1].Seq.String(), "--json"), bases[0].ID, bases[1].ID)
+	if r := s.run("restore", "--base", "nonsense", "--dry-run"); r.code != 2 || !strings.Contains(r.stderr, `no base "nonsense"`) {
+		t.Errorf("a base that does not exist: exit code %d\n%s", r.code, r.stderr)
 	}
 	// Points nobody stood still for.
 	txns := readRecord(t, a, 1)
@@ -163,5 +177,28 @@ func (s *site) balanced(db string) {
 	var sum int
 	if n, err := fmt.Sscanf(sums, "{%d}", &sum); n != 1 || err != nil || fmt.Sprintf("{%d}", sum) != sums {
 		s.t.Errorf("the books of %s do not balance: %s", db, sums)
+	}
+}
+
+// proven demands of a restore's report in JSON that it went from one base to the place of another, and found every table
+// to hold what that one has on record.
+func proven(t *testing.T, r result, from, to string) {
+	t.Helper()
+	var report struct {
+		Base     restore.BasePoint   `json:"base"`
+		Proof    string              `json:"proof"`
+		Replayed uint64              `json:"replayed_transactions"`
+		Tables   []restore.TableRows `json:"tables"`
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil {
+		t.Fatalf("%v\n%s", err, r.stdout)
+	}
+	if report.Base.ID != from || report.Proof != to || report.Replayed == 0 || len(report.Tables) == 0 {
+		t.Errorf("restored from base %s, %d transactions, compared with %q; want from %s, compared with %s", report.Base.ID, report.Replayed, report.Proof, from, to)
+	}
+	for _, table := range report.Tables {
+		if table.Verified != restore.ByContent {
+			t.Errorf("%s was verified by %s", table.Table, table.Verified)
+		}
 	}
 }

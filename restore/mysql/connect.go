@@ -75,6 +75,9 @@ func (c *config) dial(ctx context.Context, secure *tls.Config) (*client.Conn, er
 			s.SetTLSConfig(secure.Clone())
 		}
 		s.SetAttributes(map[string]string{"program_name": "txreel restore"})
+		// Both change the shape of packets that are read here.
+		s.UnsetCapability(mysql.CLIENT_QUERY_ATTRIBUTES)
+		s.UnsetCapability(mysql.CLIENT_DEPRECATE_EOF)
 		return nil
 	})
 	if stop != nil && !stop() && err == nil {

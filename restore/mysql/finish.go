@@ -3,9 +3,6 @@ package mysql
 import (
 	"context"
 	"fmt"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"txreel/internal/failpoint"
 	"txreel/restore"
@@ -78,54 +75,9 @@ func (t *Target) verify(ctx context.Context) (*restore.Verification, error) {
 	} else if len(all) > 0 {
 		return nil, fmt.Errorf("somebody has made the target a replica of %s:%s while the restore ran", all[0].host, all[0].port)
 	}
-	tables, err := t.countRows(ctx)
+	tables, err := t.compareTables(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return &restore.Verification{Tables: tables, Warnings: t.warnings}, nil
-}
-
-// countRows counts the rows of every table of the user's.
-func (t *Target) countRows(ctx context.Context) ([]restore.TableRows, error) {
-	rows, err := t.control.query(ctx, "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') "+
-		"AND table_schema NOT IN "+systemSchemas+" AND table_schema <> "+literal(bookSchema)+" ORDER BY 1, 2")
-	if err != nil {
-		return nil, fmt.Errorf("list the target's tables: %w", err)
-	}
-	out := make([]restore.TableRows, len(rows))
-	var mu sync.Mutex
-	next := 0
-	g, gctx := errgroup.WithContext(ctx)
-	for range min(len(rows), t.job.Workers) {
-		g.Go(func() error {
-			c, err := t.spare(gctx)
-			if err != nil {
-				return err
-			}
-			defer c.close()
-			for {
-				mu.Lock()
-				i := next
-				next++
-				mu.Unlock()
-				if i >= len(rows) {
-					return nil
-				}
-				schema, name := rows[i].text(0), rows[i].text(1)
-				text, err := c.value(gctx, "SELECT COUNT(*) FROM "+quote(schema, name))
-				if err != nil {
-					return fmt.Errorf("count the rows of %s: %w", quote(schema, name), err)
-				}
-				out[i].Table, out[i].Verified = schema+"."+name, restore.ByPresence
-				if _, err := fmt.Sscan(text, &out[i].Rows); err != nil {
-					return fmt.Errorf("count the rows of %s: %w", quote(schema, name), err)
-				}
-				t.job.Progress(restore.PhaseVerify, int64(i+1), int64(len(rows)), "tables")
-			}
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return out, nil
 }

@@ -16,6 +16,7 @@ import (
 func (t *Target) survey(ctx context.Context, executed *gtid.Set) (change.Seq, error) {
 	p := t.job.Plan
 	t.goal, t.replay = t.base.Clone(), 0
+	t.past = newPast(t.version.mariadb(), t.engine.LowerCaseTableNames != 0, t.soundTables())
 	held, all := p.Base.Seq, true
 	if p.Seq == p.Base.Seq {
 		return held, t.checkExecuted(executed)
@@ -32,6 +33,7 @@ func (t *Target) survey(ctx context.Context, executed *gtid.Set) (change.Seq, er
 			if e.Seq <= p.Base.Seq || e.Seq > p.Seq {
 				continue
 			}
+			t.past.add(e)
 			if e.Kind == change.TxnSource {
 				g, err := gtid.ParseGTID(e.XID)
 				if err != nil {

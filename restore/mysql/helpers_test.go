@@ -40,6 +40,9 @@ type recorder struct {
 	group  binlog.Grouper
 	format *binlog.Format
 	def    *change.Definition
+	count  *binlog.Counter
+	text   binlog.Inflater
+	note   string // of the open group
 	held   *gtid.Set
 	xids   []string // of what was recorded, in order
 }
@@ -48,7 +51,7 @@ type recorder struct {
 func record(t testing.TB, my *dbtest.MySQL) *recorder {
 	t.Helper()
 	ctx := context.Background()
-	r := &recorder{t: t, my: my, flavor: gtid.MySQL, dir: t.TempDir(), perSeg: 7}
+	r := &recorder{t: t, my: my, flavor: gtid.MySQL, dir: t.TempDir(), perSeg: 7, count: binlog.NewCounter()}
 	if my.Flavor == "mariadb" {
 		r.flavor = gtid.MariaDB
 	}
@@ -149,14 +152,17 @@ func (r *recorder) event(raw []byte) {
 		r.t.Fatalf("a torn group before %s:%d", r.file, r.pos)
 	}
 	m := change.Message{Kind: change.KindData, Defs: []*change.Definition{r.def}}
+	touched, _ := r.count.Count(&e, r.format)
+	r.noteEvent(&e)
 	switch place {
 	case binlog.Frame:
 		return
 	case binlog.Stray:
 		r.t.Fatalf("stray %s event", e.Type)
 	case binlog.Begins:
-		m.Kind = change.KindBegin
+		m.Kind, r.note = change.KindBegin, ""
 	}
+	m.Touched = touched
 	// As a primary cuts it for the network.
 	piece := raw[:min(len(raw), maxPayload-1)]
 	for rest := raw[len(piece):]; ; {
@@ -168,9 +174,10 @@ func (r *recorder) event(raw []byte) {
 			}
 			r.xids = append(r.xids, g.String())
 			m.Kind, m.XID, m.CommitTime = change.KindCommit, g.String(), r.group.Group.CommitTime()
-			m.Position = change.Position(fmt.Sprintf("%s:%d", r.file, r.pos))
+			m.Position, m.Note = change.Position(fmt.Sprintf("%s:%d", r.file, r.pos)), r.note
 		}
 		r.check(r.writer.Append(&m))
+		m.Touched = nil
 		if len(rest) == 0 {
 			break
 		}
@@ -180,6 +187,21 @@ func (r *recorder) event(raw []byte) {
 	}
 	if place == binlog.Ends && r.writer.Txns() >= r.perSeg {
 		r.ship()
+	}
+}
+
+// noteEvent notes a group by its first statement, as a capture does.
+func (r *recorder) noteEvent(e *binlog.Event) {
+	if r.note != "" {
+		return
+	}
+	switch e.Type {
+	case binlog.TypeQuery, binlog.TypeQueryCompressed, binlog.TypeExecuteLoadQuery:
+		r.note = r.text.Note(e)
+	case binlog.TypeXAPrepare:
+		if x, err := binlog.ParseXAPrepare(e); err == nil && !x.OnePhase {
+			r.note = fmt.Sprintf("XA PREPARE X'%x',X'%x',%d", x.Global, x.Branch, x.Format)
+		}
 	}
 }
 

@@ -45,6 +45,7 @@ type Target struct {
 	goal     *gtid.Set // what the target will have executed
 	applied  change.Seq
 	replay   int64 // transactions between base and cut
+	past     *past // what they did to tables
 	warnings []string
 	period   time.Duration           // of heartbeats; heartbeatPeriod but in tests
 	link     func(net.Conn) net.Conn // around a replica's connection, in tests
