@@ -1,12 +1,14 @@
 package e2e
 
 import (
+	"context"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"txreel/archive"
+	"txreel/internal/dbtest"
 	"txreel/internal/failpoint"
 	"txreel/sources/mysql/gtid"
 )
@@ -15,6 +17,7 @@ import (
 type failMy struct {
 	*mySite
 	turn  int // which part is its own
+	asked int // how often source was
 	start *gtid.Set
 	work  *journal
 }
@@ -22,11 +25,13 @@ type failMy struct {
 func newFailMy(t *testing.T, flavor string, turn int) failEngine {
 	t.Helper()
 	settings := []string{"plugin_load_add=semisync_source.so", "rpl_semi_sync_source_enabled=ON", "rpl_semi_sync_source_timeout=60000", "rpl_semi_sync_source_wait_no_replica=OFF"}
-	if flavor == "mariadb" {
+	var gateway *dbtest.Gateway
+	if flavor == "mariadb" { // whose store can be killed, too
+		gateway = dbtest.S3(t)
 		settings = []string{"rpl_semi_sync_master_enabled=ON", "rpl_semi_sync_master_wait_point=AFTER_SYNC", "rpl_semi_sync_master_timeout=60000", "rpl_semi_sync_master_wait_no_slave=OFF"}
 	}
 	// One that takes nothing back when it is killed.
-	e := &failMy{mySite: newMySite(t, flavor, nil, append(settings, "sync_binlog=1", "innodb_flush_log_at_trx_commit=1", "max_binlog_size=65536")...), turn: turn}
+	e := &failMy{mySite: newMySite(t, flavor, gateway, append(settings, "sync_binlog=1", "innodb_flush_log_at_trx_commit=1", "max_binlog_size=65536")...), turn: turn}
 	for _, sql := range []string{
 		`create table journal (client int, n int, part int, note varchar(200), primary key (client, n, part))`,
 		`create table a (id int primary key, v varchar(200), key (v))`,
@@ -66,10 +71,24 @@ func newFailMy(t *testing.T, flavor string, turn int) failEngine {
 	return e
 }
 
-func (e *failMy) where() *place  { return &e.place }
-func (e *failMy) source() server { return e.my }
+func (e *failMy) where() *place { return &e.place }
 
-func (e *failMy) has(p failpoint.Point) bool { return !slices.Contains(ofPostgres, p) }
+// source returns the source or, where that is a process, the store in turn.
+func (e *failMy) source() server {
+	if e.asked++; e.gateway != nil && e.asked%2 == 0 {
+		return store{e.gateway}
+	}
+	return e.my
+}
+
+// store is a gateway that is killed.
+type store struct{ *dbtest.Gateway }
+
+func (s store) Kill(context.Context) error { return s.Stop() }
+
+func (e *failMy) has(p failpoint.Point) bool {
+	return !slices.Contains(ofPostgres, p) && (e.gateway == nil || !strings.HasPrefix(string(p), "dir-"))
+}
 
 // ofMySQL are the points that only MySQL and MariaDB come to.
 var ofMySQL = []failpoint.Point{
@@ -79,7 +98,7 @@ var ofMySQL = []failpoint.Point{
 
 // kills gives each point of a restore to both flavors, of which one loses the restore there and the other one the
 // target; MySQL, which takes long to start, does so less often. Of a capture's points a flavor comes to every other
-// one, and loses the capture there or the source.
+// one, and loses the capture there or the source, or the store.
 func (e *failMy) kills(i int, p failpoint.Point) (process, server bool) {
 	i += e.turn
 	switch {

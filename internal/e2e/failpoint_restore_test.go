@@ -12,9 +12,12 @@ import (
 func (o *ordeal) restore() {
 	o.t.Helper()
 	points := o.points(failpoint.RestoreBeginCheck, failpoint.RestoreEndVerify)
-	var processes, servers []failpoint.Point
+	var either, processes, servers []failpoint.Point
 	for i, at := range points {
 		process, server := o.engine.kills(i, at)
+		if process || server {
+			either = append(either, at)
+		}
 		if process {
 			processes = append(processes, at)
 		}
@@ -23,7 +26,7 @@ func (o *ordeal) restore() {
 		}
 	}
 	if !slices.ContainsFunc(servers, func(at failpoint.Point) bool { return slices.Contains(processes, at) }) {
-		o.endRestores(points, servers) // into one target
+		o.endRestores(either, servers) // into one target
 		return
 	}
 	o.endRestores(processes, nil)

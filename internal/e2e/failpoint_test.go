@@ -17,7 +17,7 @@ import (
 	"txreel/internal/failpoint"
 )
 
-// TestFailpoints ends a capture, its source, a restore or its target at each step that package failpoint names, and
+// TestFailpoints ends a capture, its source or store, a restore or its target at each step that package failpoint names, and
 // starts it again. The record holds everything exactly once, and what is restored is what the source holds. The short
 // form spreads the points over the engines.
 func TestFailpoints(t *testing.T) {
@@ -90,6 +90,7 @@ type server interface {
 // failEngine is what the ordeal needs to know of a kind of database.
 type failEngine interface {
 	where() *place
+	// source is what a capture works with, and can lose.
 	source() server
 	// has says whether the engine comes to a point at all.
 	has(p failpoint.Point) bool
