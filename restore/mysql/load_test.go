@@ -76,6 +76,11 @@ func TestBaseEqual(t *testing.T) {
 		for _, w := range report.Warnings {
 			t.Log(w)
 		}
+		for table, by := range evidence(report) {
+			if by != restore.ByContent {
+				t.Errorf("table %s was verified by %s", table, by)
+			}
+		}
 		same(t, "corpus", content(t, from), content(t, to))
 	})
 }

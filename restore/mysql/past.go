@@ -286,5 +286,5 @@ func (h *past) sameTable(n tableName) bool {
 // rows returns how many rows a table has that had some at the base, if that is certain.
 func (h *past) rows(n tableName, atBase int64) (int64, bool) {
 	n = h.key(n)
-	return atBase + h.added[n], h.sound(n) && h.sameTable(n) && !h.unsure[n] && !(h.prepared && h.touched[n])
+	return atBase + h.added[n], h.sound(n) && h.sameTable(n) && !h.unsure[n] && (!h.prepared || !h.touched[n])
 }
