@@ -148,7 +148,7 @@ var turns = map[failpoint.Point]int{
 	failpoint.SegmentCreating: 4, failpoint.SegmentCreated: 4, failpoint.CaptureAcking: 4, failpoint.CaptureAcked: 4, failpoint.SourceAcking: 4, failpoint.SourceAcked: 4,
 	failpoint.DirWritten: 4, failpoint.DirSynced: 4, failpoint.DirLinked: 4, failpoint.DirSettled: 4,
 	failpoint.SpoolWrite: 4, failpoint.SpoolSync: 4, failpoint.SpoolRename: 4, failpoint.SpoolSyncFolder: 4, failpoint.SpoolPut: 4, failpoint.SpoolUnlink: 4,
-	failpoint.RestoreMessageSent: 1000, failpoint.RestoreTxnSent: 200, failpoint.RestoreObjectMade: 1,
+	failpoint.RestoreMessageSent: 1000, failpoint.RestoreTxnSent: 200,
 	failpoint.RestoreStepDone: 3, failpoint.RestoreStepNoted: 3, failpoint.RestoreSettingBack: 3,
 }
 
