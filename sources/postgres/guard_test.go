@@ -16,7 +16,7 @@ func TestGuard(t *testing.T) {
 	t.Parallel()
 	pg := dbtest.PG(t)
 	s := newSite(t, pg, "guarded")
-	const limit = 800 * time.Millisecond
+	const limit = 1500 * time.Millisecond
 	armed := func(t *testing.T) *Commits {
 		t.Helper()
 		c, err := OpenCommits(t.Context(), s.url(), "nobody")
@@ -89,7 +89,12 @@ func TestGuard(t *testing.T) {
 		c := armed(t)
 		stop := look(t, c)
 		set(t, c)
-		time.Sleep(2 * limit)
+		time.Sleep(limit)
+		begun := func() string {
+			return s.one(`SELECT xact_start FROM pg_stat_activity WHERE state = 'active' AND application_name = '` + guardName + `'`)
+		}
+		was := begun()
+		eventually(t, "a guard that holds back no cleaning up of deleted rows", func() bool { return begun() != was })
 		if !waits(c) {
 			t.Fatal("COMMITs were let go although somebody looks")
 		}
@@ -114,7 +119,7 @@ func TestGuard(t *testing.T) {
 		set(t, first)
 		drop(first, true)
 		eventually(t, "the first guard to go", func() bool { return guards() == "1" })
-		time.Sleep(limit)
+		time.Sleep(limit / 2)
 		if !waits(second) {
 			t.Error("COMMITs were let go although another session looks")
 		}

@@ -67,13 +67,14 @@ func (c *Commits) allowed(ctx context.Context) error {
 	if why := f.refused(c.slot); why != "" {
 		return errors.New(why)
 	}
-	for _, l := range f.lacks(role) {
-		if l.fix == "" {
-			return errors.New(l.what)
-		}
-		return fmt.Errorf("%s: %s", l.what, l.fix)
+	lacks := f.lacks(role)
+	switch {
+	case len(lacks) == 0:
+		return nil
+	case lacks[0].fix == "":
+		return errors.New(lacks[0].what)
 	}
-	return nil
+	return fmt.Errorf("%s: %s", lacks[0].what, lacks[0].fix)
 }
 
 func (c *Commits) names() string { return quoteIdent(c.slot) }
