@@ -627,7 +627,9 @@ func TestBaseOfLargeValues(t *testing.T) {
 	}
 	my.MustExec(t, "", "INSERT INTO huge.t VALUES (9, NULL, REPEAT('y', 66000)), (10, REPEAT('z', 66000), NULL), (11, NULL, NULL)")
 	a := baseArchive(t, my)
+	my.MustExec(t, "", "SET GLOBAL sql_select_limit = 5") // of which a base knows nothing
 	b, err := TakeBase(t.Context(), a, 1, BaseOptions{URL: my.URL(""), Jobs: 1})
+	my.MustExec(t, "", "SET GLOBAL sql_select_limit = DEFAULT")
 	if err != nil {
 		t.Fatal(err)
 	}
