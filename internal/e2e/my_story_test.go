@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +81,14 @@ func TestMyStory(t *testing.T) {
 				t.Logf("point %d: %.60s", i, p.set)
 				equal(t, p.dump, s.restore("--to-position", p.set))
 			}
+			// From the first base to the place of the last, which were taken under load: what was captured and replayed comes to what
+			// the source held.
+			bases := s.waitBases(a, 1, 1+len(points))
+			slices.SortFunc(bases, func(x, y archive.Base) int { return cmp.Compare(x.Seq, y.Seq) })
+			from, to := bases[0], bases[len(bases)-1]
+			target := s.target()
+			s.hidden = append(s.hidden, target.Password())
+			proven(t, s.must("restore", "--target", target.URL(""), "--base", from.ID, "--to-seq", to.Seq.String(), "--json"), from.ID, to.ID)
 			s.randomGTID(a)
 			s.must("verify", "--full")
 			s.must("status", "--source", s.my.URL(""))
