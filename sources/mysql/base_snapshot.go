@@ -107,6 +107,10 @@ func (b *baseRun) explainSnapshot(err error) error {
 		return wrapSQL("take a snapshot", err)
 	case b.AllowLock:
 		return fmt.Errorf("no snapshot within %s, and FLUSH TABLES WITH READ LOCK did not get through: a long statement or a locked table is in its way; try again when it is gone", b.Wait)
+	case errors.Is(err, errNewFileUnseen):
+		return fmt.Errorf("no snapshot within %s: the server began a new file of its log, and whether all commits of the one before are done can be seen only with PROCESS: GRANT PROCESS ON *.* TO %s", b.Wait, b.access.user)
+	case errors.Is(err, errNewFile):
+		return fmt.Errorf("no snapshot within %s: the server began a new file of its log while commits of the one before were under way, and they are not done yet: see whether they wait for a semi-synchronous replica", b.Wait)
 	case b.engine.Rule == mybase.RuleGTIDBracket:
 		return fmt.Errorf("no snapshot within %s, since transactions commit all the time: GRANT BACKUP_ADMIN ON *.* TO %s; GRANT SELECT ON performance_schema.log_status TO %s; "+
 			"or allow a short FLUSH TABLES WITH READ LOCK with --allow-lock", b.Wait, b.access.user, b.access.user)
@@ -235,6 +239,10 @@ func (b *baseRun) aligned(ctx context.Context) (*moment, error) {
 	if err := noneUndecided(ctx, b.control); err != nil {
 		return nil, err
 	}
+	begun, err := b.atNewFile(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := b.view(ctx); err != nil {
 		return nil, err
 	}
@@ -252,6 +260,9 @@ func (b *baseRun) aligned(ctx context.Context) (*moment, error) {
 				return nil, errMoved
 			}
 		}
+	}
+	if err := b.proves(ctx, begun, at.place); err != nil {
+		return nil, err
 	}
 	// None was prepared before and decided after the views: those that are undecided now
 	// would show, and those decided in between would have been counted.
