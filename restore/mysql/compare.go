@@ -102,7 +102,7 @@ func (t *Target) compareTables(ctx context.Context) ([]restore.TableRows, error)
 // sessions have.
 func prepareReading(ctx context.Context, c *conn) error {
 	for _, set := range []string{
-		"character_set_results = NULL, sql_select_limit = 18446744073709551615",
+		"character_set_results = NULL",
 		"max_statement_time = 0", // MariaDB's name for it
 		"max_execution_time = 0",
 	} {

@@ -47,7 +47,7 @@ func (c *config) connect(ctx context.Context) (*conn, error) {
 	s := &conn{Conn: session}
 	for _, sql := range []string{
 		"SET NAMES utf8mb4",
-		"SET SESSION time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO', wait_timeout = 2147483, net_read_timeout = 600, net_write_timeout = 600, autocommit = 1",
+		"SET SESSION time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO', sql_select_limit = 18446744073709551615, wait_timeout = 2147483, net_read_timeout = 600, net_write_timeout = 600, autocommit = 1",
 		"SET SESSION sql_log_bin = 0",
 	} {
 		if err := s.exec(ctx, sql); err != nil {

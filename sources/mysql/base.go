@@ -222,7 +222,7 @@ func (b *baseRun) connect(ctx context.Context) (*Conn, error) {
 		return nil, err
 	}
 	// A limit that the server sets for every session would leave rows out, without a word.
-	sql := fmt.Sprintf("SET SESSION lock_wait_timeout = %d, innodb_lock_wait_timeout = %d, sql_select_limit = 18446744073709551615", b.LockTimeout, b.LockTimeout)
+	sql := fmt.Sprintf("SET SESSION lock_wait_timeout = %d, innodb_lock_wait_timeout = %d", b.LockTimeout, b.LockTimeout)
 	if !c.mariaDB() {
 		sql += ", information_schema_stats_expiry = 0"
 		if c.Number >= 80030 {

@@ -128,7 +128,7 @@ func (c *Conn) settle(ctx context.Context) error {
 		return err
 	}
 	if err := c.Exec(ctx, "SET SESSION time_zone='+00:00', sql_mode='', lc_messages='en_US', autocommit=1, "+
-		"sql_quote_show_create=1, sql_select_limit=DEFAULT, sql_auto_is_null=0, wait_timeout=28800, "+
+		"sql_quote_show_create=1, sql_select_limit=18446744073709551615, sql_big_selects=1, sql_auto_is_null=0, wait_timeout=28800, "+
 		"net_read_timeout=600, net_write_timeout=600"); err != nil {
 		return err
 	}
@@ -145,6 +145,9 @@ func (c *Conn) settle(ctx context.Context) error {
 	limit := "max_execution_time=0"
 	if strings.Contains(strings.ToLower(c.Version+" "+row[2].String()), "mariadb") {
 		c.Flavor, limit = gtid.MariaDB, "max_statement_time=0"
+		if c.Number >= 100300 { // a session of a base may have nothing to do for a while
+			limit += ", idle_transaction_timeout=0, idle_readonly_transaction_timeout=0, idle_write_transaction_timeout=0"
+		}
 	}
 	if c.Number > 0 && c.Number < 50700 {
 		return fmt.Errorf("it is %s %s, which is older than anything txreel records: MySQL 8.0 and MariaDB 10.11 are the oldest", c.Flavor, c.Version)
