@@ -119,7 +119,8 @@ func (t *Target) buildOne(ctx context.Context, conn *pgx.Conn, e *entry) error {
 }
 
 // Finish implements restore.Target.
-func (t *Target) Finish(ctx context.Context) error {
+func (t *Target) Finish(ctx context.Context) (err error) {
+	defer t.lost(&err)
 	if t.replay != nil {
 		t.replay.close()
 		t.replay = nil

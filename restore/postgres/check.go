@@ -27,7 +27,8 @@ func (t *table) quoted() string { return quote(t.Schema, t.Name) }
 func (t *table) name() string   { return t.Schema + "." + t.Name }
 
 // Check implements restore.Target.
-func (t *Target) Check(ctx context.Context, j *restore.Job) (bool, error) {
+func (t *Target) Check(ctx context.Context, j *restore.Job) (resumed bool, err error) {
+	defer t.lost(&err)
 	t.job = j
 	if err := t.readManifest(); err != nil {
 		return false, err
@@ -38,7 +39,6 @@ func (t *Target) Check(ctx context.Context, j *restore.Job) (bool, error) {
 	if err := t.lock(ctx); err != nil {
 		return false, err
 	}
-	var err error
 	if t.resumed, err = t.checkProgress(ctx); err != nil {
 		return false, err
 	}

@@ -145,6 +145,24 @@ func explain(ctx context.Context, err error, cfg *pgx.ConnConfig) error {
 	return fmt.Errorf("connect to %s: %w: %w: check host and port, and that the server runs", where, restore.ErrUnreachable, cause)
 }
 
+// lost says of an error that it came because the target is away, if that is so: the same restore continues when it is back.
+func (t *Target) lost(err *error) {
+	if *err == nil || t.control == nil || errors.Is(*err, restore.ErrUnreachable) {
+		return
+	}
+	var pg *pgconn.PgError
+	away := errors.As(*err, &pg) && (strings.HasPrefix(pg.Code, "57P0") || strings.HasPrefix(pg.Code, "08"))
+	if !away {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = t.control.Ping(ctx) // which closes a session that is dead, and not one that is busy
+		away = t.control.IsClosed()
+	}
+	if away {
+		*err = fmt.Errorf("%w: %w", restore.ErrUnreachable, *err)
+	}
+}
+
 // quote quotes a name, qualified when it has several parts.
 func quote(parts ...string) string { return pgx.Identifier(parts).Sanitize() }
 

@@ -14,7 +14,8 @@ import (
 
 // Prepare implements restore.Target: it makes the indexes that finding rows takes,
 // and no others.
-func (t *Target) Prepare(ctx context.Context) (change.Seq, error) {
+func (t *Target) Prepare(ctx context.Context) (_ change.Seq, err error) {
+	defer t.lost(&err)
 	seq, rows, err := t.state(ctx)
 	if err != nil {
 		return 0, err

@@ -22,7 +22,8 @@ type chunk struct {
 }
 
 // Load implements restore.Target.
-func (t *Target) Load(ctx context.Context) error {
+func (t *Target) Load(ctx context.Context) (err error) {
+	defer t.lost(&err)
 	if !t.resumed {
 		if err := t.createSchema(ctx); err != nil {
 			return err

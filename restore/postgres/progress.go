@@ -91,7 +91,8 @@ func (t *Target) doneNames(ctx context.Context, sql string) (map[string]bool, er
 }
 
 // Release implements restore.Target.
-func (t *Target) Release(ctx context.Context) error {
+func (t *Target) Release(ctx context.Context) (err error) {
+	defer t.lost(&err)
 	// The control session waits for the disk: when this commit is durable, so is every
 	// one before it.
 	if err := run(ctx, t.control, "DROP SCHEMA txreel_restore CASCADE"); err != nil {

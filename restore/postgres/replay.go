@@ -139,7 +139,8 @@ func (r *replay) close() {
 }
 
 // Replay implements restore.Target.
-func (t *Target) Replay(ctx context.Context, open func(after change.Seq) *archive.Stream) error {
+func (t *Target) Replay(ctx context.Context, open func(after change.Seq) *archive.Stream) (err error) {
+	defer t.lost(&err)
 	from := t.job.Plan.Base.Seq
 	total := int64(t.job.Plan.Seq - from)
 	s := open(t.applied)

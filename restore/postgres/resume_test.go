@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -131,5 +132,46 @@ func TestKill(t *testing.T) {
 		if got, want := pg.MustQuery(t, "dst", q)[0][0], pg.MustQuery(t, "src", q)[0][0]; got != want {
 			t.Errorf("sequence %s stands at %s, in the source at %s", seq, got, want)
 		}
+	}
+}
+
+// TestTargetLost kills the target in the middle of a restore, early, later and at its end: the error says that it is away, and the same
+// restore continues when it is back.
+func TestTargetLost(t *testing.T) {
+	pg := dbtest.PG(t)
+	createDB(t, pg, "src", `CREATE TABLE a (id int PRIMARY KEY, v text); CREATE INDEX ON a (v); INSERT INTO a SELECT i, 'v' || i FROM generate_series(1, 2000) i`)
+	r := record(t, pg, "src")
+	r.perSeg = 20
+	r.base()
+	r.exec(`DO $$BEGIN FOR i IN 1..200 LOOP UPDATE a SET v = v || 'x' WHERE id = i; COMMIT; END LOOP; END$$`)
+	p, err := restore.MakePlan(t.Context(), r.archive, Dialect{}, restore.Goal{Kind: restore.AtSeq, Seq: r.capture().Seq})
+	r.check(err)
+	to := dbtest.PG(t)
+	url, err := to.CreateDB(t.Context(), "dst")
+	r.check(err)
+	lost := map[restore.Phase]bool{restore.PhaseBase: false, restore.PhaseReplay: false, restore.PhaseVerify: false}
+	once := func() error {
+		target, err := Open(t.Context(), url, Options{})
+		r.check(err)
+		defer target.Close()
+		_, err = restore.Run(t.Context(), r.archive, p, target, restore.Options{Jobs: 2, Progress: func(ph restore.Phase, _, _ int64, _ string) {
+			if done, asked := lost[ph]; asked && !done {
+				lost[ph] = true
+				r.check(to.Kill(t.Context()))
+			}
+		}})
+		return err
+	}
+	for range lost {
+		err := once()
+		var partial *restore.PartialError
+		if !errors.Is(err, restore.ErrUnreachable) || !errors.As(err, &partial) {
+			t.Errorf("the target was killed: %v", err)
+		}
+		r.check(to.Start(t.Context()))
+	}
+	r.check(once())
+	if d := dbtest.Diff(content(t, pg.URL("src")), content(t, url)); d != "" {
+		t.Error(d)
 	}
 }

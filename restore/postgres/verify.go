@@ -10,7 +10,8 @@ import (
 )
 
 // Verify implements restore.Target.
-func (t *Target) Verify(ctx context.Context) (*restore.Verification, error) {
+func (t *Target) Verify(ctx context.Context) (_ *restore.Verification, err error) {
+	defer t.lost(&err)
 	seq, want, err := t.state(ctx)
 	if err != nil {
 		return nil, err
