@@ -80,6 +80,7 @@ type Found struct {
 	Content string
 }
 
+// String says how much there is.
 func (f Found) String() string {
 	switch {
 	case f.Rows < 0:

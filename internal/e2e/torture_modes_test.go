@@ -51,7 +51,7 @@ func (s *stack) setMode(m mode) {
 // protect has COMMIT wait, with a capture that has no spool, and reports whether that came about in the store's weather.
 func (s *stack) protect(ctx context.Context, patient bool) bool {
 	s.t.Helper()
-	if want := (mode{sync: true, patient: patient}); s.mode != want && !(s.underway(ctx) && s.refit(want)) {
+	if want := (mode{sync: true, patient: patient}); s.mode != want && (!s.underway(ctx) || !s.refit(want)) {
 		return false
 	}
 	if poll(ctx, 20*time.Second, func() bool { return s.protected() || !s.capture.alive() }) != nil || !s.capture.alive() {
@@ -188,7 +188,7 @@ func (l *entered) entry() entry {
 // same spool.
 func (s *stack) killSpooling(last func()) {
 	s.t.Helper()
-	if !s.mode.spool && !(s.underway(s.t.Context()) && s.refit(mode{spool: true, sync: s.mode.sync})) {
+	if !s.mode.spool && (!s.underway(s.t.Context()) || !s.refit(mode{spool: true, sync: s.mode.sync})) {
 		return
 	}
 	s.settle()
@@ -208,7 +208,7 @@ func (s *stack) killSpooling(last func()) {
 // fillDisk leaves the spool no room for a while.
 func (s *stack) fillDisk(last func()) {
 	s.t.Helper()
-	if !s.mode.spool && !(s.underway(s.t.Context()) && s.refit(mode{spool: true, sync: s.mode.sync})) {
+	if !s.mode.spool && (!s.underway(s.t.Context()) || !s.refit(mode{spool: true, sync: s.mode.sync})) {
 		return
 	}
 	s.settle()

@@ -51,10 +51,7 @@ func NewClock(ctx context.Context) (*Clock, error) {
 }
 
 func (c *Clock) build(ctx context.Context) error {
-	compiler := os.Getenv("CC")
-	if compiler == "" {
-		compiler = "gcc"
-	}
+	const compiler = "gcc"
 	library := filepath.Join(c.dir, "clock.so")
 	cmd := exec.CommandContext(ctx, compiler, "-shared", "-fPIC", "-O2", "-Wall", "-o", library, "-x", "c", "-")
 	cmd.Stdin = bytes.NewReader(clockSource)
