@@ -38,11 +38,14 @@ func protectionKey(epoch, number uint64) string {
 	return fmt.Sprintf("%s%08d.json", protectionsKey(epoch), number)
 }
 
-// RecordProtection puts p on record, with the time and the next number of its epoch, of which have are
+// RecordProtection puts p on record, with the time if it has none and the next number of its epoch, of which have are
 // those on record; it returns them with p. The key is taken when another writer is at work: an
 // error wrapping fs.ErrExist.
 func (a *Archive) RecordProtection(ctx context.Context, have []Protection, p Protection) ([]Protection, error) {
-	p.Number, p.Noted = uint64(len(have)+1), time.Now().UTC().Format(time.RFC3339)
+	p.Number = uint64(len(have) + 1)
+	if p.Noted == "" {
+		p.Noted = time.Now().UTC().Format(time.RFC3339)
+	}
 	failpoint.Hit(failpoint.ProtectionCreating)
 	if err := createOwn(ctx, a.Store, protectionKey(p.Epoch, p.Number), p); err != nil {
 		return have, err

@@ -401,8 +401,10 @@ func (p *protector) once(ctx context.Context) (reason string, err error) {
 // note puts on record what holds of the transactions behind one. It waits for a store that cannot be reached; a
 // capture that ends before that is followed by one that knows no better.
 func (p *protector) note(ctx context.Context, behind change.Seq, protected bool, reason string) error {
+	note := archive.Protection{Epoch: p.epoch, From: behind + 1, Protected: protected, Reason: reason,
+		Noted: time.Now().UTC().Format(time.RFC3339)} // the same however often it is tried: one try may have taken effect unheard
 	for {
-		have, err := p.archive.RecordProtection(ctx, p.record, archive.Protection{Epoch: p.epoch, From: behind + 1, Protected: protected, Reason: reason})
+		have, err := p.archive.RecordProtection(ctx, p.record, note)
 		if err == nil {
 			p.record = have
 			return nil

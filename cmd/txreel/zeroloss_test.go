@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -172,5 +174,35 @@ func TestArrived(t *testing.T) {
 	p.arrived(t.Context(), &archive.Sealed{Summary: segment.Summary{Last: 1000}}) // nobody is there to look
 	if spans := archive.Spans(p.record); len(spans) != 2 || spans[1].Protected || spans[1].From < 9*unsureSegments {
 		t.Errorf("the record says %+v", spans)
+	}
+}
+
+// mute is a store whose first create of a protection takes effect unheard.
+type mute struct {
+	archive.Store
+	created int
+}
+
+// Create implements archive.Store.
+func (s *mute) Create(ctx context.Context, key string, body io.ReaderAt, size int64) error {
+	err := s.Store.Create(ctx, key, body, size)
+	if strings.Contains(key, "/protection/") && s.created == 0 && err == nil {
+		err = archive.ErrUnreachable
+	}
+	s.created++
+	return err
+}
+
+// TestNoteUnheard notes the end of a protection in a store that does not answer: the second try finds its own note.
+func TestNoteUnheard(t *testing.T) {
+	t.Parallel()
+	store, err := dir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &mute{Store: store}
+	p := newProtector(&archive.Archive{Store: m}, 1, nil, &asked{}, durable{1, "1"})
+	if err := p.note(t.Context(), 1, false, "the store"); err != nil || m.created != 2 || len(p.record) != 1 {
+		t.Errorf("%d tries, on record %+v: %v", m.created, p.record, err)
 	}
 }
