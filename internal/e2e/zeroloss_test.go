@@ -44,7 +44,7 @@ func TestZeroLoss(t *testing.T) {
 		}
 		work.end(t)
 		s.waitPast(a, s.here())
-		if c.has("any more") {
+		if c.has("does not wait for the archive any more") {
 			t.Errorf("the breaker let COMMITs go:\n%s", tail(c.stderr(), 10))
 		}
 		c.kill()
