@@ -39,6 +39,7 @@ func TestPast(t *testing.T) {
 		{"what the index does not tell", []change.Txn{{Kind: change.TxnSource, Messages: 5}}, "", nil},
 		{"a statement that changes rows", []change.Txn{note("use `d`; UPDATE other SET v = 1")}, "", nil},
 		{"a statement behind rows", []change.Txn{{Kind: change.TxnSource, Messages: 9, Note: "use `d`; INSERT INTO x SELECT 1", Tables: rows("a", 1, 0).Tables}}, "", nil},
+		{"rows that capture could not count", []change.Txn{{Kind: change.TxnSource, Messages: 9, Note: "not all of it could be counted", Tables: rows("a", 1, 0).Tables}}, "", nil},
 		{"a call", []change.Txn{note("SELECT `d`.`f`()")}, "", nil},
 		{"LOAD DATA", []change.Txn{note("use `d`; LOAD DATA INFILE 'x' INTO TABLE other")}, "", nil},
 		{"SET STATEMENT", []change.Txn{note("SET STATEMENT max_statement_time = 1 FOR DELETE FROM d.other")}, "", nil},

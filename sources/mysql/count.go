@@ -13,7 +13,11 @@ import (
 type counter struct {
 	*binlog.Counter
 	inflater binlog.Inflater
+	missed   bool // something of the group could not be counted
 }
+
+// uncounted is the note of a group of which not everything could be counted, unless it has another.
+const uncounted = "not all of it could be counted"
 
 // event counts the rows of an event, of which only the first packet is there if it comes in
 // pieces.
@@ -22,13 +26,15 @@ func (c *counter) event(e *binlog.Event, f *binlog.Format, pieces bool) []change
 		c.CountFirst(e, f)
 		return nil
 	}
-	touched, _ := c.Count(e, f)
+	touched, whole := c.Count(e, f)
+	c.missed = c.missed || !whole
 	return touched
 }
 
 // more counts the next piece.
 func (c *counter) more(piece []byte) []change.Touch {
-	touched, _, _ := c.CountMore(piece)
+	touched, whole, done := c.CountMore(piece)
+	c.missed = c.missed || done && !whole
 	return touched
 }
 

@@ -171,6 +171,9 @@ func (p *parser) inside(raw []byte, touched []change.Touch, ends bool) (*change.
 		return nil, fmt.Errorf("transaction %s ends twice", g.GTID)
 	}
 	p.open, p.known, p.cameOn, p.text, p.ended = false, false, true, "", p.at
+	if p.note == "" && p.count.missed {
+		p.note = uncounted
+	}
 	when := g.ImmediateCommit
 	if when == 0 {
 		when = change.Time(p.last.when) * 1_000_000
@@ -192,7 +195,7 @@ func (p *parser) begin(e *binlog.Event) (*change.Message, error) {
 	if g.Anonymous {
 		return nil, errAnonymous()
 	}
-	p.open, p.skip, p.note, p.opened = true, false, "", g.GTID
+	p.open, p.skip, p.note, p.opened, p.count.missed = true, false, "", g.GTID, false
 	if p.held.Has(g.GTID) {
 		if err := p.ordered(g.GTID); err != nil {
 			return nil, err

@@ -253,6 +253,15 @@ func TestTornGroup(t *testing.T) {
 	}
 }
 
+// A group of which something could not be counted says so, and the next one does not.
+func TestUncounted(t *testing.T) {
+	t.Parallel()
+	got := mysqlScript().gtid(1).query("BEGIN").add(binlog.TypeWriteRows, 0, make([]byte, 12)).xid().gtid(2).query("BEGIN").xid().play(t, gtid.MySQL, "")
+	if got.err != nil || len(got.txns) != 2 || got.txns[0].note != uncounted || got.txns[1].note != "" {
+		t.Fatalf("%v, %+v", got.err, got.txns)
+	}
+}
+
 // Positions go past what 32 bits can say.
 func TestPositionsPast4GiB(t *testing.T) {
 	t.Parallel()
