@@ -12,7 +12,7 @@ demo: ## the whole story on a throw-away database, in a minute
 
 # A test waits for its servers now and then: four packages keep two cores busy, when those that take longest begin
 # first. make lint vets.
-RACE := -race -vet=off -count=1 -timeout 30m
+RACE := -race -vet=off -count=1 -timeout 60m
 LONGEST := ./internal/e2e ./sources/mysql ./restore/mysql ./internal/dbtest ./sources/postgres ./restore/postgres
 
 test: ## every test, on real servers, and never from a cache: some build the program themselves
