@@ -16,8 +16,8 @@ func TestGuard(t *testing.T) {
 	t.Parallel()
 	pg := dbtest.PG(t)
 	s := newSite(t, pg, "guarded")
-	const limit = 1500 * time.Millisecond
-	armed := func(t *testing.T) *Commits {
+	const limit = 3 * time.Second // much more than what looks takes on a busy machine
+	armed := func(t *testing.T, limit time.Duration) *Commits {
 		t.Helper()
 		c, err := OpenCommits(t.Context(), s.url(), "nobody")
 		if err == nil {
@@ -86,7 +86,7 @@ func TestGuard(t *testing.T) {
 	}
 
 	t.Run("silent", func(t *testing.T) {
-		c := armed(t)
+		c := armed(t, limit)
 		stop := look(t, c)
 		set(t, c)
 		time.Sleep(limit)
@@ -107,14 +107,16 @@ func TestGuard(t *testing.T) {
 	})
 	for _, hard := range []bool{false, true} {
 		t.Run("ended", func(t *testing.T) {
-			c := armed(t)
+			c := armed(t, limit)
+			stop := look(t, c)
 			set(t, c)
+			stop()
 			drop(c, hard)
 			commit(t, c)
 		})
 	}
 	t.Run("relieved", func(t *testing.T) {
-		first, second := armed(t), armed(t)
+		first, second := armed(t, limit), armed(t, limit)
 		stop := look(t, second)
 		set(t, first)
 		drop(first, true)
@@ -127,7 +129,7 @@ func TestGuard(t *testing.T) {
 		commit(t, second)
 	})
 	t.Run("dismissed", func(t *testing.T) {
-		c := armed(t)
+		c := armed(t, time.Minute) // nobody looks
 		set(t, c)
 		if err := c.Dismiss(t.Context()); err != nil {
 			t.Fatal(err)
