@@ -35,7 +35,7 @@ func (s *stack) compare(a *archive.Archive, all []moment, r *record, o *outcome)
 			t := somewhere(random, all)
 			seq, point = cutAt(all, t), []string{"--to-time", t.String()}
 		}
-		if s.engine.reaches(point...) {
+		if seq >= bases[0].Seq && s.engine.reaches(point...) { // a clock that went back names moments before any base
 			r.at(seq).compare(s.t, fmt.Sprint(point), s.restore(tries, random, point...))
 			o.restores++
 		}

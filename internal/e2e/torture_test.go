@@ -105,6 +105,8 @@ func torture(t *testing.T, e engine, gateway *dbtest.Gateway) outcome {
 	s.checkTimes(moments, r, &o)
 	s.checkProtection(a, firsts, r, &o)
 	s.lookUp(moments, rand.New(rand.NewPCG(seed, 3)), &o)
+	o.faults = s.total()
+	t.Logf("before any restore:\n%s", table([]outcome{o}))
 	s.compare(a, moments, r, &o)
 	o.faults = s.total()
 	return o
