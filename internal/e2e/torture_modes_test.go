@@ -85,6 +85,10 @@ func (s *stack) silence(ctx context.Context) {
 	if !s.protect(ctx, false) {
 		return
 	}
+	// What an earlier strike did to clients they may notice late.
+	if before := s.bank.acked.Load(); poll(ctx, time.Minute, func() bool { return s.bank.acked.Load() > before+20 }) != nil {
+		return
+	}
 	failed := s.bank.failed.Load()
 	if err := s.gateway.Pause(); err != nil {
 		s.t.Fatal(err)
