@@ -143,14 +143,14 @@ func TestLastingFaults(t *testing.T) {
 	if err := create(t.Context(), s, "there", 10); err != nil {
 		t.Fatal(err)
 	}
-	s.stall, s.retryFor = 200*time.Millisecond, 300*time.Millisecond
+	s.stall, s.retryFor = time.Second, 500*time.Millisecond
 	for _, tt := range []struct {
 		name, says string
 		fault      faults.Fault
 	}{
 		{"503", "SlowDown", func(_ int, w http.ResponseWriter, _ *http.Request) bool { return faults.Answer(w, 503, "SlowDown") }},
 		{"connection cut", "", func(_ int, w http.ResponseWriter, _ *http.Request) bool { return faults.Abort() }},
-		{"hung", "no progress for 200ms", func(_ int, _ http.ResponseWriter, r *http.Request) bool { return p.Hang(r) }},
+		{"hung", "no progress for 1s", func(_ int, _ http.ResponseWriter, r *http.Request) bool { return p.Hang(r) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p.Set(tt.fault)
