@@ -15,13 +15,13 @@ import (
 // it, and no other can be given that view; those that are left have the same, and read what it has not: a base
 // goes on as long as one of them lives.
 func (b *baseRun) copyPieces(ctx context.Context, pieces []piece) error {
-	todo := make([]*piece, len(pieces))
+	unread := make([]*piece, len(pieces))
 	for i := range pieces {
-		todo[i] = &pieces[i]
+		unread[i] = &pieces[i]
 	}
 	living := b.readers
-	for len(todo) > 0 {
-		left, lost, err := b.copyRound(ctx, living, todo)
+	for len(unread) > 0 {
+		left, lost, err := b.copyRound(ctx, living, unread)
 		if err != nil {
 			return err
 		}
@@ -34,14 +34,14 @@ func (b *baseRun) copyPieces(ctx context.Context, pieces []piece) error {
 		if len(left) > 0 && len(still) == 0 {
 			return lost
 		}
-		todo, living = left, still
+		unread, living = left, still
 	}
 	return nil
 }
 
 // copyRound shares pieces out among sessions. It returns those that were not read because sessions were lost,
 // and how one was.
-func (b *baseRun) copyRound(ctx context.Context, readers []*Conn, todo []*piece) (left []*piece, lost, err error) {
+func (b *baseRun) copyRound(ctx context.Context, readers []*Conn, unread []*piece) (left []*piece, lost, err error) {
 	var mu sync.Mutex // left, lost
 	var next atomic.Int64
 	group, reading := errgroup.WithContext(ctx)
@@ -54,10 +54,10 @@ func (b *baseRun) copyRound(ctx context.Context, readers []*Conn, todo []*piece)
 			defer w.close()
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(todo) {
+				if i >= len(unread) {
 					return w.wait()
 				}
-				err := b.copyPiece(reading, c, w, todo[i])
+				err := b.copyPiece(reading, c, w, unread[i])
 				if err == nil {
 					continue
 				}
@@ -67,17 +67,17 @@ func (b *baseRun) copyRound(ctx context.Context, readers []*Conn, todo []*piece)
 				if err := w.wait(); err != nil { // also of the piece before
 					return err
 				}
-				b.forget(todo[i])
+				b.forget(unread[i])
 				mu.Lock()
-				left, lost = append(left, todo[i]), err
+				left, lost = append(left, unread[i]), err
 				mu.Unlock()
 				return nil
 			}
 		})
 	}
 	err = group.Wait()
-	if i := int(next.Load()); i < len(todo) { // every session was lost before
-		left = append(left, todo[i:]...)
+	if i := int(next.Load()); i < len(unread) { // every session was lost before
+		left = append(left, unread[i:]...)
 	}
 	return left, lost, err
 }
