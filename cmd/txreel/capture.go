@@ -17,6 +17,7 @@ import (
 	"txreel/archive"
 	"txreel/capture"
 	"txreel/change"
+	"txreel/sources/mysql"
 	"txreel/sources/postgres"
 )
 
@@ -165,6 +166,8 @@ func (r *recording) again(err error) bool {
 		return true
 	case lasting(err):
 		return false
+	case errors.Is(err, mysql.ErrAwaited):
+		return true // no mistake, and over soon
 	case errors.Is(err, archive.ErrOtherWriter):
 		// It may have been ourselves: a create that took effect after its answer was
 		// given up. Opened anew the archive shows; twice in a row it was not.

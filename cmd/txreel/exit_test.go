@@ -18,6 +18,7 @@ import (
 	"txreel/capture"
 	"txreel/restore"
 	"txreel/segment"
+	"txreel/sources/mysql"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -98,6 +99,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		{archive.ErrOtherDatabase, false, false},
 		{archive.ErrOverwrites, false, false},
 		{archive.ErrOtherWriter, true, true},
+		{mysql.ErrAwaited, true, true},
 	} {
 		for _, worked := range []bool{false, true} {
 			r := &recording{captureCmd: &captureCmd{}, worked: worked}

@@ -12,6 +12,10 @@ import (
 // unreachable wraps an error of a connection that is lost.
 func unreachable(err error) error { return fmt.Errorf("%w: %w", capture.ErrUnreachable, err) }
 
+// ErrAwaited says that the source cannot be recorded before COMMITs that wait for a semi-synchronous replica are done. They
+// may wait for a capture that was killed, and the server lets them go by itself.
+var ErrAwaited = errors.New("transactions that are on record wait for a semi-synchronous replica there")
+
 // goesAway reports whether an answer means that the connection is gone or will be,
 // and not that a statement was refused.
 func goesAway(e *ServerError) bool {

@@ -345,7 +345,7 @@ const lagLimit = 10 * time.Second
 
 // settledOn waits a while for a server that has written transactions to its log and not committed
 // them yet, and returns what it has executed then. While sessions of it wait for a semi-synchronous
-// replica that may be as long as somebody has chosen: then the source is to be asked again later.
+// replica that may be as long as somebody has chosen: then it returns ErrAwaited, and the source is to be asked again later.
 func (c *Conn) settledOn(ctx context.Context, held *gtid.Set) (*gtid.Set, error) {
 	for deadline := time.Now().Add(lagLimit); ; {
 		executed, err := c.executed(ctx)
@@ -357,7 +357,7 @@ func (c *Conn) settledOn(ctx context.Context, held *gtid.Set) (*gtid.Set, error)
 			return nil, err
 		}
 		if waiting {
-			return nil, unreachable(fmt.Errorf("transactions that are on record wait for a semi-synchronous replica there: %s", executed.Missing(held)))
+			return nil, unreachable(fmt.Errorf("%w: %s", ErrAwaited, executed.Missing(held)))
 		}
 		if time.Now().After(deadline) {
 			return executed, nil
