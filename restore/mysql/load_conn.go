@@ -90,16 +90,22 @@ type loadAnswer struct {
 // packetData is how much of a file goes into one packet.
 const packetData = 1 << 20
 
+// ask sends a statement and returns the first packet of the answer.
+func (c *conn) ask(sql string) ([]byte, error) {
+	p := c.Conn.Conn // packets
+	p.ResetSequence()
+	if err := p.WritePacket(append([]byte{0, 0, 0, 0, mysql.COM_QUERY}, sql...)); err != nil {
+		return nil, err
+	}
+	return p.ReadPacket()
+}
+
 // load runs a LOAD DATA LOCAL whose file is what r delivers. When r fails, so does the
 // connection, before the server has seen the file's end: nothing of it is committed.
 func (c *conn) load(ctx context.Context, sql string, r io.Reader) (answer loadAnswer, err error) {
 	err = c.do(ctx, func() error {
 		p := c.Conn.Conn // packets
-		p.ResetSequence()
-		if err := p.WritePacket(append([]byte{0, 0, 0, 0, mysql.COM_QUERY}, sql...)); err != nil {
-			return err
-		}
-		b, err := p.ReadPacket()
+		b, err := c.ask(sql)
 		if err != nil {
 			return err
 		}

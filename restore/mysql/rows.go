@@ -15,11 +15,7 @@ var errAnswer = errors.New("the server's answer is malformed")
 func (c *conn) sum(ctx context.Context, sql string, to *mybase.Content) error {
 	return c.do(ctx, func() error {
 		p := c.Conn.Conn // packets
-		p.ResetSequence()
-		if err := p.WritePacket(append([]byte{0, 0, 0, 0, mysql.COM_QUERY}, sql...)); err != nil {
-			return err
-		}
-		b, err := p.ReadPacket()
+		b, err := c.ask(sql)
 		if err != nil {
 			return err
 		}
