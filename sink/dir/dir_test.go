@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"txreel/archive"
+	"txreel/internal/faults"
 	"txreel/sink/sinktest"
 )
 
@@ -170,18 +171,7 @@ func TestFault(t *testing.T) {
 
 // TestFullDisk fills a tiny file system, which needs root to mount.
 func TestFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: mounting a tiny file system needs root")
-	}
-	mount := t.TempDir()
-	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("SKIPPED: this machine does not let us mount: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(mount, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	mount := faults.SmallDisk(t, "1m")
 	s, err := Open(mount)
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -407,18 +406,7 @@ func TestLimit(t *testing.T) {
 
 // TestFullDisk fills a tiny file system, which needs root to mount.
 func TestFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: mounting a tiny file system needs root")
-	}
-	mount := t.TempDir()
-	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("SKIPPED: this machine does not let us mount: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(mount, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	mount := faults.SmallDisk(t, "1m")
 	b := newBehind(t)
 	b.hold()
 	s := open(t, filepath.Join(mount, "spool"), b, hurried())
