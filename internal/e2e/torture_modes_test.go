@@ -129,8 +129,11 @@ func (s *stack) leaveAlone(ctx context.Context, x strike) {
 	log := c.stderr()
 	if contested(log[strings.LastIndex(log, protectedNow):]) {
 		s.tell("COMMIT may not have waited: %s", tail(log, 1))
+	} else if spans := s.spans(); x.settle && len(spans) > 0 && !spans[len(spans)-1].Protected {
+		// It was killed between the record, which comes first, and the log.
+		s.tell("the capture noticed that the source was dead, and put on record that COMMIT waits no more")
 	} else {
-		s.lookAlone(s.bank.acknowledged(behind, upTo))
+		s.lookAlone(spans, s.bank.acknowledged(behind, upTo))
 	}
 	s.setMode(mode{sync: true})
 	if x.settle {
@@ -144,14 +147,19 @@ func (s *stack) leaveAlone(ctx context.Context, x strike) {
 	s.startCapture()
 }
 
-// lookAlone looks for transactions in the archive.
-func (s *stack) lookAlone(acked []entry) {
+// spans reads what is on record of COMMIT waiting.
+func (s *stack) spans() []archive.Span {
 	s.t.Helper()
 	all, err := s.direct.mustOpen().Protections(s.t.Context(), 1) // status would ask the source, too
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	spans := archive.Spans(all)
+	return archive.Spans(all)
+}
+
+// lookAlone looks for transactions in the archive.
+func (s *stack) lookAlone(spans []archive.Span, acked []entry) {
+	s.t.Helper()
 	if n := len(spans); n == 0 || !spans[n-1].Protected {
 		s.t.Errorf("COMMIT waited, and the record says %+v", spans)
 		return
