@@ -95,6 +95,9 @@ type Dialect interface {
 	XID(text string) (match func(xid string) XIDMatch, err error)
 	// Ours reports whether a table is txreel's own and no part of the user's database: a restore leaves it out.
 	Ours(t *change.Table) bool
+	// Defines reports whether the source writes down in a table of ours how its definitions change: a target can follow
+	// what is on record there.
+	Defines(t *change.Table) bool
 }
 
 // Finder looks for the last transaction that belongs to a position. It is used for

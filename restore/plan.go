@@ -46,6 +46,10 @@ type Plan struct {
 	// capture never was in zero-loss mode.
 	Protection []archive.Span `json:"protection,omitempty"`
 
+	// Definitions are the transactions that change definitions and say how, in order: the target carries that out. What the
+	// tables are called in Changes, and what they are, is as it stood when each was written to.
+	Definitions []change.Seq `json:"-"`
+
 	// Changes counts what is replayed, per table.
 	Changes map[string]*change.TableCount `json:"-"`
 }
@@ -152,13 +156,20 @@ func (p *Plan) add(d Dialect, t *change.Txn, versions map[string]uint64, bases [
 	}
 	p.Bytes += t.Bytes
 	for i := range t.Tables {
+		if c := &t.Tables[i]; c.Inserts > 0 && d.Defines(c.Table) {
+			p.Definitions = append(p.Definitions, t.Seq)
+			break
+		}
+	}
+	for i := range t.Tables {
 		c := &t.Tables[i]
 		if d.Ours(c.Table) {
 			continue
 		}
 		name := c.Table.String()
-		// Version 0: the source's own statements bring the definitions along.
-		if v, ok := versions[name]; c.Table.Version != 0 && (!ok || v != c.Table.Version) {
+		// Version 0: the source's own statements bring the definitions along. Behind a change of definitions that is on
+		// record the target itself finds out whether a table is what its rows were written to.
+		if v, ok := versions[name]; c.Table.Version != 0 && (!ok || v != c.Table.Version) && len(p.Definitions) == 0 {
 			e := &DefinitionError{Goal: p.Goal, Epoch: p.Epoch, Table: name, First: *t, Before: t.Seq - 1, Absent: !ok}
 			for i := range bases {
 				if s := bases[i].Seq; s >= t.Seq && (e.After == 0 || s < e.After) {

@@ -41,7 +41,8 @@ func (plain) XID(text string) (func(string) XIDMatch, error) {
 	}, nil
 }
 
-func (plain) Ours(t *change.Table) bool { return t.Schema == "txreel" }
+func (plain) Ours(t *change.Table) bool  { return t.Schema == "txreel" }
+func (plain) Defines(*change.Table) bool { return false }
 
 // history writes n transactions, each a segment of its own, with a base before the first. Transaction i stands at
 // position 10 i, committed at second i, and has the id "e-i" with e the hundreds of i.

@@ -19,6 +19,7 @@ type setupCmd struct {
 	sourceFlag
 	slotFlags
 	Role   string   `placeholder:"NAME" help:"PostgreSQL: also create, or equip, the role that captures will log in as."`
+	NoDDL  bool     `name:"no-ddl" help:"PostgreSQL: do not make the event triggers that write down changes of the schema."`
 	Tables []string `name:"table" placeholder:"SCHEMA.TABLE" help:"PostgreSQL: record only this table (repeatable; default: all tables, also future ones)."`
 
 	User        string `placeholder:"NAME" help:"MySQL, MariaDB: also create, or equip, the account that captures will log in as. Its password comes from TXREEL_ACCOUNT_PASSWORD, or is made and shown once."`
@@ -70,7 +71,7 @@ func (c *setupCmd) preparer(ctx context.Context) (*preparer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := postgres.Setup{Publication: c.Publication, Slot: c.Slot, Role: c.Role, Sync: c.Sync, Tables: c.Tables}
+	s := postgres.Setup{Publication: c.Publication, Slot: c.Slot, Role: c.Role, Sync: c.Sync, NoDefinitions: c.NoDDL, Tables: c.Tables}
 	return &preparer{
 		plan:       func(ctx context.Context) ([]sources.Statement, error) { return s.Plan(ctx, conn) },
 		planRemove: func(ctx context.Context) ([]sources.Statement, error) { return s.PlanRemove(ctx, conn) },

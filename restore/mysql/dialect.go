@@ -74,6 +74,9 @@ func (d Dialect) XID(text string) (func(string) restore.XIDMatch, error) {
 // Ours implements restore.Dialect.
 func (Dialect) Ours(t *change.Table) bool { return t.Schema == ourSchema }
 
+// Defines implements restore.Dialect. The binlog has the statements themselves.
+func (Dialect) Defines(*change.Table) bool { return false }
+
 // ourSchema is where txreel keeps what it needs in a source.
 const ourSchema = "txreel"
 

@@ -125,11 +125,16 @@ func (t *Target) Finish(ctx context.Context) (err error) {
 		t.replay.close()
 		t.replay = nil
 	}
-	if err := inTx(ctx, t.control, func() error { return t.dropHelpers(ctx) }); err != nil {
+	if err := inTx(ctx, t.control, func() error { return t.dropHelpers(ctx, t.control) }); err != nil {
 		return err
 	}
-	if err := inTx(ctx, t.control, func() error { return closeIdentities(ctx, t.control) }); err != nil {
+	if err := inTx(ctx, t.control, func() error { return errors.Join(closeIdentities(ctx, t.control), closeTriggers(ctx, t.control)) }); err != nil {
 		return err
+	}
+	if len(t.job.Plan.Definitions) > 0 {
+		if err := t.relist(ctx); err != nil {
+			return err
+		}
 	}
 	done, err := t.doneEntries(ctx)
 	if err != nil {

@@ -102,6 +102,7 @@ func (t *Target) comparisons(want map[string]int64, version int) ([]comparison, 
 			return nil, err
 		case atCut != nil:
 			c.content, c.record = atCut, t.job.Plan.Proof.ID
+		case len(t.job.Plan.Definitions) > 0: // who knows what was changed under which name
 		case t.job.Plan.Untouched(c.Schema, c.Name):
 			c.content, c.record = c.BaseTable, t.job.Plan.Base.ID
 		}
@@ -145,7 +146,7 @@ func readsTheSame(columns []pgbase.Column, source, target int) bool {
 // warnAbsent names the tables that the base at the cut has and the plan's own does not: they were made between the two.
 func (t *Target) warnAbsent() {
 	p := t.job.Plan
-	if p.Proof == nil || p.Proof == p.Base {
+	if p.Proof == nil || p.Proof == p.Base || len(p.Definitions) > 0 {
 		return
 	}
 	have := make(map[string]bool)

@@ -7,6 +7,7 @@ import (
 
 	"txreel/change"
 	"txreel/restore"
+	"txreel/sources/postgres/ddl"
 	"txreel/sources/postgres/lsn"
 )
 
@@ -68,5 +69,8 @@ func (Dialect) XID(text string) (func(string) restore.XIDMatch, error) {
 // Ours implements restore.Dialect.
 func (Dialect) Ours(t *change.Table) bool { return t.Schema == ourSchema }
 
+// Defines implements restore.Dialect.
+func (Dialect) Defines(t *change.Table) bool { return ddl.Is(t.Schema, t.Name) }
+
 // ourSchema is where txreel keeps what it needs in a source.
-const ourSchema = "txreel"
+const ourSchema = ddl.Schema

@@ -61,7 +61,7 @@ func (t *Target) Prepare(ctx context.Context) (_ change.Seq, err error) {
 		}
 	}
 	err = t.parallel(ctx, len(keyless), func(ctx context.Context, conn *pgx.Conn, i int) error {
-		return makeHelper(ctx, conn, keyless[i])
+		return inTx(ctx, conn, func() error { return makeHelper(ctx, conn, keyless[i]) })
 	})
 	if err != nil {
 		return 0, err
@@ -130,7 +130,7 @@ func (h *helper) call() string {
 	return h.function + "(" + strings.Join(names, ", ") + ")"
 }
 
-// makeHelper gives a table without a key its helper. The function may call itself
+// makeHelper gives a table without a key its helper, within a transaction. The function may call itself
 // immutable: it is only used by sessions with the same settings.
 func makeHelper(ctx context.Context, conn *pgx.Conn, tab *table) error {
 	h, err := findHelper(ctx, conn, tab.quoted())
@@ -142,14 +142,11 @@ func makeHelper(ctx context.Context, conn *pgx.Conn, tab *table) error {
 		texts = append(texts, fmt.Sprintf("pg_catalog.concat($%d)", i+1))
 	}
 	name := fmt.Sprintf("txreel_restore_%d", tab.OID)
-	err = inTx(ctx, conn, func() error {
-		tag, err := conn.Exec(ctx, "INSERT INTO txreel_restore.helpers VALUES ($1, $2) ON CONFLICT DO NOTHING", tab.quoted(), quote(tab.Schema, name))
-		if err != nil || tag.RowsAffected() == 0 {
-			return err
-		}
-		return run(ctx, conn, fmt.Sprintf("CREATE FUNCTION %s(%s) RETURNS int8 LANGUAGE plpgsql IMMUTABLE AS %s; CREATE INDEX %s ON %s (%s)",
+	tag, err := conn.Exec(ctx, "INSERT INTO txreel_restore.helpers VALUES ($1, $2) ON CONFLICT DO NOTHING", tab.quoted(), quote(tab.Schema, name))
+	if err == nil && tag.RowsAffected() > 0 {
+		err = run(ctx, conn, fmt.Sprintf("CREATE OR REPLACE FUNCTION %s(%s) RETURNS int8 LANGUAGE plpgsql IMMUTABLE AS %s; CREATE INDEX %s ON %s (%s)",
 			h.function, strings.Join(h.types, ", "), literal("BEGIN RETURN "+hashSQL(texts)+"; END"), quote(name), tab.quoted(), h.call()))
-	})
+	}
 	if err != nil {
 		return fmt.Errorf("index %s for the replay: %w", tab.name(), err)
 	}
@@ -157,8 +154,8 @@ func makeHelper(ctx context.Context, conn *pgx.Conn, tab *table) error {
 }
 
 // dropHelpers removes the indexes made by makeHelper.
-func (t *Target) dropHelpers(ctx context.Context) error {
-	rows, err := t.control.Query(ctx, "DELETE FROM txreel_restore.helpers RETURNING name")
+func (t *Target) dropHelpers(ctx context.Context, conn *pgx.Conn) error {
+	rows, err := conn.Query(ctx, "DELETE FROM txreel_restore.helpers RETURNING name")
 	if err != nil {
 		return fmt.Errorf("read the restore's progress: %w", err)
 	}
@@ -167,7 +164,7 @@ func (t *Target) dropHelpers(ctx context.Context) error {
 		return fmt.Errorf("read the restore's progress: %w", err)
 	}
 	for _, name := range names {
-		if err := run(ctx, t.control, "DROP INDEX "+name); err != nil {
+		if err := run(ctx, conn, "DROP INDEX IF EXISTS "+name); err != nil {
 			return fmt.Errorf("drop index %s: %w", name, err)
 		}
 	}

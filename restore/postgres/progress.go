@@ -7,6 +7,7 @@ import (
 
 	"txreel/change"
 	"txreel/restore"
+	"txreel/sources/postgres/ddl"
 )
 
 // bookSchema holds what a restore notes in the target for itself.
@@ -15,15 +16,18 @@ const bookSchema = "txreel_restore"
 // bookSQL creates it. progress has one row: which restore this is and how far
 // it got. chunks and entries name the chunks of data and the objects of the schema that
 // are done. identities are columns that must become GENERATED ALWAYS again, helpers
-// indexes that must go.
-const bookSQL = `
+// indexes that must go, triggers those that must be switched on again. inexact names tables that changes of definitions have
+// filled with values of which the record holds none. The functions describe objects as the source's log of definitions does.
+var bookSQL = `
 CREATE SCHEMA txreel_restore;
 CREATE TABLE txreel_restore.progress (archive text, epoch text, base text, cut text, seq text, rows text);
 CREATE TABLE txreel_restore.chunks (name text PRIMARY KEY, rows int8);
 CREATE TABLE txreel_restore.entries (id int4 PRIMARY KEY);
 CREATE TABLE txreel_restore.identities (tab text, col text);
 CREATE TABLE txreel_restore.helpers (tab text PRIMARY KEY, name text);
-`
+CREATE TABLE txreel_restore.triggers (tab text, what text, mode text);
+CREATE TABLE txreel_restore.inexact (tab text, seq text, why text);
+` + ddl.Describe(bookSchema)
 
 // plan identifies a restore: two runs with the same values do the same.
 func (t *Target) plan() [4]string {

@@ -67,6 +67,9 @@ type replay struct {
 	bytes int
 
 	counts map[string]int64 // rows each table must have
+
+	definer  *definer
+	defining bool // the transaction being applied changes definitions
 }
 
 // op is what a statement is part of, for errors, and what its result must be.
@@ -104,10 +107,10 @@ func newReplay(ctx context.Context, t *Target, counts map[string]int64) (*replay
 	for i := range t.tables {
 		r.tables[t.tables[i].name()] = &t.tables[i]
 	}
-	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable)").Scan(&r.deferred)
-	if err != nil {
+	r.definer = newDefiner(r, t.applied)
+	if err := r.findDeferrable(ctx); err != nil {
 		hangUp(conn)
-		return nil, fmt.Errorf("look at constraints: %w", err)
+		return nil, err
 	}
 	r.pipe = newPipe(ctx, conn.PgConn())
 	for _, s := range []struct {
@@ -131,6 +134,14 @@ func newReplay(ctx context.Context, t *Target, counts map[string]int64) (*replay
 		return nil, fmt.Errorf("prepare the replay: %w", err)
 	}
 	return r, nil
+}
+
+func (r *replay) findDeferrable(ctx context.Context) error {
+	err := r.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable)").Scan(&r.deferred)
+	if err != nil {
+		return fmt.Errorf("look at constraints: %w", err)
+	}
+	return nil
 }
 
 func (r *replay) close() {
@@ -178,6 +189,9 @@ func (r *replay) apply(ctx context.Context, rec *segment.Record) error {
 	switch rec.Kind {
 	case segment.Begin:
 		r.seq = rec.Seq
+		if r.defining = r.definer.at(rec.Seq); r.defining {
+			return r.definer.begin(ctx, rec.Seq)
+		}
 		return r.start()
 	case segment.Definition:
 		_, err := r.decoder.Event(rec.Raw, &r.event)
@@ -205,7 +219,15 @@ func (r *replay) apply(ctx context.Context, rec *segment.Record) error {
 				return err
 			}
 		}
-		if r.rows >= batchRows || r.bytes >= batchBytes {
+		if r.defining {
+			if err := r.flushAll(); err != nil {
+				return err
+			}
+			if err := r.definer.end(ctx); err != nil {
+				return &restore.RecordError{Seq: r.seq, Err: err}
+			}
+		}
+		if r.defining || r.rows >= batchRows || r.bytes >= batchBytes {
 			return r.end()
 		}
 	}
@@ -281,6 +303,12 @@ func (r *replay) change(ctx context.Context) error {
 		return r.truncate(ctx)
 	}
 	if ev.Relation.Schema == ourSchema {
+		if !r.defining {
+			return nil
+		}
+		if err := r.definer.row(ctx); err != nil {
+			return &restore.RecordError{Seq: r.seq, Err: err}
+		}
 		return nil
 	}
 	h, err := r.heap(ctx, ev.Relation)
@@ -312,12 +340,28 @@ func (r *replay) heap(ctx context.Context, rel *change.Relation) (*heap, error) 
 			return nil, err
 		}
 	}
-	h, err := newHeap(ctx, r.target.control, rel, r.tables[rel.String()])
+	conn := r.target.control
+	if r.definer.whole { // what it looks at may be of this very transaction
+		if err := r.pipe.drain(); err != nil {
+			return nil, err
+		}
+		conn = r.conn
+		if err := r.definer.ready(ctx, rel); err != nil {
+			return nil, err
+		}
+	}
+	h, err := newHeap(ctx, conn, rel, r.tables[rel.String()])
 	if err != nil {
 		return nil, err
 	}
 	r.heaps[rel.ID] = h
 	return h, nil
+}
+
+// forget drops what is known of tables: their definitions are about to change, or have. No rows wait for any.
+func (r *replay) forget() {
+	clear(r.heaps)
+	clear(r.tables)
 }
 
 func (r *replay) insert(h *heap) error {

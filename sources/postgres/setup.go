@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -22,6 +23,8 @@ type Setup struct {
 	Slot string
 	// Role is the role capture will log in as. Empty means that roles are not touched.
 	Role string
+	// NoDefinitions leaves out the log of definitions, which takes a role that may make event triggers.
+	NoDefinitions bool
 	// Sync also gives it what zero-loss mode takes.
 	Sync bool
 	// Tables are the tables to record, each with its schema and quoted as in SQL: public.orders, "My"."Table".
@@ -79,7 +82,8 @@ func (s Setup) Plan(ctx context.Context, conn *pgx.Conn) ([]sources.Statement, e
 		func() ([]sources.Statement, error) { return s.planRole(ctx, conn) },
 		func() ([]sources.Statement, error) { return s.planSync(ctx, conn) },
 		func() ([]sources.Statement, error) { return s.planIdentities(ctx, conn, tables) },
-		func() ([]sources.Statement, error) { return s.planPublication(pub, tables) },
+		func() ([]sources.Statement, error) { return s.planDefinitions(ctx, conn) },
+		func() ([]sources.Statement, error) { return s.planPublication(ctx, conn, pub, tables) },
 	} {
 		more, err := part()
 		if err != nil {
@@ -94,8 +98,21 @@ func (s Setup) Plan(ctx context.Context, conn *pgx.Conn) ([]sources.Statement, e
 // TRUNCATE of one partition would vanish.
 const publicationOptions = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
 
-func (s Setup) planPublication(pub *publicationFacts, tables []tableName) ([]sources.Statement, error) {
+func (s Setup) planPublication(ctx context.Context, conn *pgx.Conn, pub *publicationFacts, tables []tableName) ([]sources.Statement, error) {
 	name := quoteIdent(s.Publication)
+	if len(tables) > 0 {
+		l, err := readDefinitionLog(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		if l.there() || l.may && !s.NoDefinitions {
+			log, err := logTable(ctx, conn)
+			if err != nil {
+				return nil, err
+			}
+			tables = append(slices.Clone(tables), log)
+		}
+	}
 	if pub == nil {
 		sql := "CREATE PUBLICATION " + name + " FOR ALL TABLES"
 		why := "Publish all tables, also future ones. It comes after the identity fixes, so that no UPDATE or DELETE fails for want " +

@@ -33,6 +33,11 @@ func (s Setup) PlanRemove(ctx context.Context, conn *pgx.Conn) ([]sources.Statem
 		plan = append(plan, sources.Statement{SQL: "SELECT pg_catalog.pg_drop_replication_slot(" + quoteLiteral(s.Slot) + ")",
 			Why: "The server stops keeping WAL for us. What was not captured until now never will be."})
 	}
+	gone, err := s.planNoDefinitions(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	plan = append(plan, gone...)
 	pub, err := readPublication(ctx, conn, s.Publication)
 	if err != nil {
 		return nil, err
@@ -41,6 +46,10 @@ func (s Setup) PlanRemove(ctx context.Context, conn *pgx.Conn) ([]sources.Statem
 		plan = append(plan, sources.Statement{SQL: "DROP PUBLICATION " + quoteIdent(s.Publication),
 			Why: "Before the identities go, so that no UPDATE or DELETE fails."})
 	}
+	if gone, err = s.planNoLog(ctx, conn); err != nil {
+		return nil, err
+	}
+	plan = append(plan, gone...)
 	record, err := readUndo(ctx, conn, s.undoName())
 	if err != nil {
 		return nil, err
