@@ -35,6 +35,7 @@ type baseKeeper struct {
 	wake    chan struct{}
 	beat    chan struct{} // asks the capture for a heartbeat
 	rest    time.Time     // no base begins before that; of run's goroutine
+	last    *archive.Base // of run's goroutine, too
 
 	mu       sync.Mutex
 	base     change.Seq        // the last base holds transactions up to here
@@ -122,7 +123,7 @@ func (k *baseKeeper) run(ctx context.Context) {
 		reason, err := k.due(ctx)
 		if err == nil && reason != "" {
 			if left := time.Until(k.rest); left > 0 {
-				k.log.Warn().Str("reason", reason).Time("until", k.rest).Msg("base put off, so that the source is not read all the time; points since the change are not restorable until it is taken")
+				k.log.Warn().Str("reason", reason).Time("until", k.rest).Msg("base put off, so that the source is not read all the time; without a log of definitions points since the change are not restorable until it is taken")
 				pause, wake = left, nil
 			} else if err = k.take(ctx, reason); err == nil {
 				continue // the definitions may have changed while it was taken
@@ -169,13 +170,14 @@ func (k *baseKeeper) due(ctx context.Context) (string, error) {
 	if changed != "" {
 		return "the definition of " + changed + " changed", nil
 	}
-	return k.source.changed(ctx, k.versions) // what no row has shown yet
+	return k.source.changed(ctx, k.last) // what no row has shown yet
 }
 
 // adopt makes b the base to compare with, and looks through what was recorded
 // since.
 func (k *baseKeeper) adopt(ctx context.Context, b *archive.Base) error {
 	versions := b.Versions()
+	k.last = b
 	k.mu.Lock()
 	k.base, k.versions, k.tracked, k.changed = b.Seq, versions, tracked(versions), ""
 	k.mu.Unlock()

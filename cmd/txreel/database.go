@@ -35,9 +35,8 @@ type database interface {
 	// archive has come past it. hurry, if not nil, asks the capture to get there.
 	takeBase(ctx context.Context, a *archive.Archive, epoch uint64, reason string, progress func(sources.BaseProgress)) (*archive.Base, error)
 	finishBase(ctx context.Context, a *archive.Archive, b *archive.Base, hurry func()) error
-	// changed says which table is not what the last base says it is, or "": points behind
-	// such a change need another base.
-	changed(ctx context.Context, versions map[string]uint64) (string, error)
+	// changed says why points behind the last base, b, need another one, such as a table that is not what it says; or "".
+	changed(ctx context.Context, b *archive.Base) (string, error)
 
 	// mark notes a point of the source's log under a name, and returns what looks for it
 	// in the archive.

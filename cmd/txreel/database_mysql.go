@@ -191,7 +191,7 @@ func (d *mysqlDatabase) finishBase(ctx context.Context, a *archive.Archive, b *a
 
 // changed never asks for a base: the log holds the statements that change definitions, and a
 // restore runs them again.
-func (d *mysqlDatabase) changed(context.Context, map[string]uint64) (string, error) { return "", nil }
+func (d *mysqlDatabase) changed(context.Context, *archive.Base) (string, error) { return "", nil }
 
 // mark notes what the server has committed. Nothing is written: MySQL's log has no place
 // for a message.

@@ -222,8 +222,15 @@ func (d *postgresDatabase) finishBase(ctx context.Context, a *archive.Archive, b
 	return postgres.FinishBase(ctx, a, b, hurry)
 }
 
-func (d *postgresDatabase) changed(ctx context.Context, versions map[string]uint64) (reason string, err error) {
+func (d *postgresDatabase) changed(ctx context.Context, b *archive.Base) (reason string, err error) {
+	versions := b.Versions()
 	err = d.connected(ctx, func(conn *pgx.Conn) error {
+		if reason, err = postgres.Inexact(ctx, conn, b); err != nil || reason != "" {
+			return err
+		}
+		if err := postgres.TrimDefinitions(ctx, conn, b); err != nil {
+			return err
+		}
 		tables, err := postgres.Tables(ctx, conn)
 		if err != nil {
 			return err

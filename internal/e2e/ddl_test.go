@@ -78,11 +78,12 @@ func TestMarkAndLog(t *testing.T) {
 }
 
 // TestDDL creates and alters tables while a capture runs. It takes new bases by itself; a restore that would have to
-// cross a change refuses, writes nothing and names the points it can reach.
+// cross a change of which the source has no log refuses, writes nothing and names the points it can reach.
 func TestDDL(t *testing.T) {
 	t.Parallel()
 	pg := dbtest.PG(t)
-	s := newSite(t, pg, "ddl", nil).setup()
+	s := newSite(t, pg, "ddl", nil)
+	s.must("setup", "--apply", "--no-ddl", "--slot", s.slot())
 	s.exec(`CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'one')`)
 	s.capture()
 	a := s.waitArchive()

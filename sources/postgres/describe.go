@@ -34,7 +34,10 @@ func readEngine(ctx context.Context, conn *pgx.Conn, publication string) (*pgbas
 		 where c.relkind = 'm' and c.relispopulated order by c.oid`); err != nil {
 		return nil, err
 	}
-	e.Sequences, err = readSequences(ctx, conn)
+	if e.Sequences, err = readSequences(ctx, conn); err != nil {
+		return nil, err
+	}
+	e.Definitions, err = readDefinitions(ctx, conn)
 	return e, err
 }
 
@@ -103,9 +106,17 @@ func readCoverage(ctx context.Context, conn *pgx.Conn, publication string) ([]ar
 	if err != nil {
 		return nil, wrapSQL("count what is not in the log", err)
 	}
+	definitions, err := readDefinitions(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	schema := archive.Coverage{Class: archive.Bounded, What: "schema", Detail: "as it stood at each base; a changed table definition starts a new base, other changes are recorded with the next base"}
+	if definitions.Logged {
+		schema = archive.Coverage{Class: archive.Exact, What: "schema", Detail: "every command that event triggers see; not REASSIGN OWNED, and a table that is rewritten with values of no log is exact from the next base on"}
+	}
 	return []archive.Coverage{
 		{Class: archive.Exact, What: "rows of published tables", Detail: "every committed insert, update, delete and truncate"},
-		{Class: archive.Bounded, What: "schema", Detail: "as it stood at each base; a changed table definition starts a new base, other changes are recorded with the next base"},
+		schema,
 		{Class: archive.Bounded, What: "sequences", Detail: fmt.Sprintf("%d; restored to at least their value at the base and the largest value in the column they belong to", sequences)},
 		{Class: archive.Bounded, What: "materialized views", Detail: fmt.Sprintf("%d; their definitions, refreshed by the restore", matviews)},
 		{Class: archive.Missing, What: "changes of tables outside the publication", Detail: fmt.Sprintf("%d tables; they stay as they stood at each base", unpublished)},

@@ -80,6 +80,7 @@ func Doctor(ctx context.Context, source string, opts DoctorOptions) ([]sources.F
 		{"replication connection", d.checkReplicationConnection},
 		{"publication", d.checkPublication},
 		{"replica identity", d.checkIdentities},
+		{"definitions", d.checkDefinitions},
 		{"slot", d.checkSlot},
 		{"max_slot_wal_keep_size", d.checkKeepSize},
 		{"timeouts", d.checkTimeouts},

@@ -19,6 +19,15 @@ type Engine struct {
 	// Publications are the OIDs of txreel's own publication (pg_publication), which a
 	// restored database must not have.
 	Publications []uint32 `json:"publications"`
+	// Definitions is what the base has to know of the source's log of definitions.
+	Definitions Definitions `json:"definitions"`
+}
+
+// Definitions says whether the source wrote down changes of its schema when the base was taken, and up to which row of
+// its log the base holds them.
+type Definitions struct {
+	Logged bool  `json:"logged"`
+	Row    int64 `json:"row,omitempty"`
 }
 
 // Name is a qualified name, unquoted.
