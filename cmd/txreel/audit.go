@@ -12,7 +12,7 @@ import (
 	"txreel/archive"
 	"txreel/audit"
 	"txreel/change"
-	"txreel/sources/postgres/pgoutput"
+	"txreel/sources/postgres/ddl"
 )
 
 type auditCmd struct {
@@ -85,7 +85,7 @@ func (c *exportCmd) Run(a *app) (err error) {
 func newDecoder(ctx context.Context, ar *archive.Archive, epoch uint64, r parsedRange) (audit.Decoder, error) {
 	switch ar.Identity.Engine {
 	case enginePostgres:
-		return &pgoutput.Decoder{}, nil
+		return &ddl.Decoder{}, nil
 	case engineMySQL, engineMariaDB:
 		if epoch == 0 {
 			epoch = 1 // more than one, and Export asks which
