@@ -1,0 +1,66 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"txreel/internal/dbtest"
+)
+
+// TestRewrites fills columns with values of which no log has any. A restore to a point right behind says which table is not
+// exact; a base is taken at once, and from it on everything is. The log itself can be neither forged nor switched off unseen.
+func TestRewrites(t *testing.T) {
+	t.Parallel()
+	pg := dbtest.PG(t)
+	s := newSite(t, pg, "rewritten", nil).setup()
+	s.exec(`CREATE TABLE drawn (id int PRIMARY KEY); INSERT INTO drawn SELECT generate_series(1, 20); CREATE TABLE exact (id int PRIMARY KEY, v text); INSERT INTO exact VALUES (1, 'a')`)
+	s.capture()
+	a := s.waitArchive()
+	base := s.waitBases(a, 1, 1)[0]
+	s.exec(`ALTER TABLE exact ALTER v TYPE varchar(10) USING upper(v)`)
+	s.exec(`ALTER TABLE drawn ADD r float8 DEFAULT random()`)
+	drawn := s.waitPast(a, s.here()).Seq
+	r := s.restore("inexact", "--base", base.ID, "--to-seq", drawn.String())
+	if !contains(r.stdout+r.stderr, "table public.drawn is not exact") || strings.Contains(r.stdout+r.stderr, "public.exact is not exact") {
+		t.Errorf("the report says\n%s%s", r.stdout, r.stderr)
+	}
+	if got := s.in("inexact", `SELECT v FROM exact`); got != "A" {
+		t.Errorf("the exact table holds %s", got)
+	}
+
+	// The definition is the same as before, and only the log of definitions tells.
+	eventually(t, patience(), "a base knows the new column", func() bool {
+		bases, err := a.Bases(t.Context(), 1)
+		return err == nil && len(bases) > 1 && bases[len(bases)-1].Seq >= drawn
+	})
+	s.exec(`ALTER TABLE drawn ALTER r TYPE float8 USING random()`)
+	again := s.waitPast(a, s.here()).Seq
+	eventually(t, patience()+time.Minute, "a base holds what the rewrite drew", func() bool {
+		bases, err := a.Bases(t.Context(), 1)
+		return err == nil && bases[len(bases)-1].Seq >= again
+	})
+	s.restore("exact_again")
+	s.same("exact_again")
+
+	s.exec(`CREATE ROLE forger LOGIN; GRANT ALL ON SCHEMA public TO forger`)
+	for _, sql := range []string{
+		`INSERT INTO txreel.ddl_log (event, tag, xid, at, login, role, settings, query, context) VALUES ('end', 'x', '1', now(), 'x', 'x', '{}', 'x', 'x')`,
+		`SELECT txreel.write_failure('x', 'y')`, `DROP EVENT TRIGGER txreel_ddl`, `ALTER EVENT TRIGGER txreel_ddl DISABLE`, `DELETE FROM txreel.ddl_log`,
+	} {
+		if err := pg.Exec(t.Context(), s.db, "SET ROLE forger; "+sql); err == nil {
+			t.Errorf("anybody may %s", sql)
+		}
+	}
+	// An operator of the caller's own is not what the functions use.
+	s.exec(`SET ROLE forger; CREATE FUNCTION public.evil(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'ALTER ROLE forger SUPERUSER'; RETURN true; END $$;
+		CREATE OPERATOR public.= (leftarg = text, rightarg = text, function = public.evil); SET search_path = public, pg_catalog; CREATE TABLE public.trap (id int); DROP TABLE public.trap`)
+	if got := s.value(`SELECT rolsuper FROM pg_roles WHERE rolname = 'forger'`); got != "f" {
+		t.Error("a role has become superuser by an operator of its own")
+	}
+
+	s.exec(`ALTER EVENT TRIGGER txreel_drop DISABLE`)
+	if r := s.run("doctor"); !contains(r.stdout, "definitions", "not ENABLE ALWAYS") {
+		t.Errorf("doctor says\n%s", r.stdout)
+	}
+}
