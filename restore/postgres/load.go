@@ -62,6 +62,9 @@ func (t *Target) Load(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := t.loadLargeObjects(ctx, done); err != nil {
+		return err
+	}
 	return t.checkLoaded(ctx)
 }
 

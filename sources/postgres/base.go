@@ -82,6 +82,9 @@ func TakeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 	if err := b.copyTables(ctx); err != nil {
 		return nil, err
 	}
+	if err := b.copyLargeObjects(ctx); err != nil {
+		return nil, err
+	}
 	return base, b.describe(ctx)
 }
 

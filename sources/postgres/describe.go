@@ -91,20 +91,23 @@ func readSequences(ctx context.Context, conn *pgx.Conn) ([]pgbase.Sequence, erro
 // readCoverage writes down what the base and the stream hold of this database,
 // and what they cannot (Invariant 9).
 func readCoverage(ctx context.Context, conn *pgx.Conn, publication string) ([]archive.Coverage, error) {
-	var unlogged, foreign, matviews, large, sequences, unpublished int64
+	var unlogged, foreign, matviews, sequences, unpublished int64
 	err := conn.QueryRow(ctx, `
 		select count(*) filter (where relkind = 'r' and relpersistence = 'u'),
 		       count(*) filter (where relkind = 'f'),
 		       count(*) filter (where relkind = 'm'),
-		       (select count(*) from pg_catalog.pg_largeobject_metadata),
 		       (select count(*) from pg_catalog.pg_sequence),
 		       count(*) filter (where relkind = 'r' and relpersistence = 'p'
 		             and relnamespace not in (select oid from pg_catalog.pg_namespace where nspname in ('pg_catalog', 'information_schema', 'pg_toast'))
 		             and (relnamespace::pg_catalog.regnamespace::text, relname::text) not in
 		                 (select pg_catalog.quote_ident(t.schemaname::text), t.tablename::text from pg_catalog.pg_publication_tables t where t.pubname = $1::text))
-		  from pg_catalog.pg_class`, publication).Scan(&unlogged, &foreign, &matviews, &large, &sequences, &unpublished)
+		  from pg_catalog.pg_class`, publication).Scan(&unlogged, &foreign, &matviews, &sequences, &unpublished)
 	if err != nil {
 		return nil, wrapSQL("count what is not in the log", err)
+	}
+	large, err := largeObjectCoverage(ctx, conn)
+	if err != nil {
+		return nil, err
 	}
 	definitions, err := readDefinitions(ctx, conn)
 	if err != nil {
@@ -121,7 +124,7 @@ func readCoverage(ctx context.Context, conn *pgx.Conn, publication string) ([]ar
 		{Class: archive.Bounded, What: "materialized views", Detail: fmt.Sprintf("%d; their definitions, refreshed by the restore", matviews)},
 		{Class: archive.Missing, What: "changes of tables outside the publication", Detail: fmt.Sprintf("%d tables; they stay as they stood at each base", unpublished)},
 		{Class: archive.Missing, What: "rows of unlogged tables", Detail: fmt.Sprintf("%d tables; the server does not log them", unlogged)},
-		{Class: archive.Missing, What: "large objects", Detail: fmt.Sprintf("%d; logical replication does not carry them", large)},
+		large,
 		{Class: archive.Missing, What: "rows of foreign tables", Detail: fmt.Sprintf("%d tables; their rows are elsewhere", foreign)},
 		{Class: archive.Missing, What: "roles, tablespaces and settings", Detail: "names of owners and grantees only; they belong to the server, not to the database"},
 	}, nil

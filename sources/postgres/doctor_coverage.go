@@ -21,7 +21,7 @@ func (d *doctor) checkCoverage(ctx context.Context) error {
 		if objects == largeObjectsCounted {
 			atLeast = "at least "
 		}
-		d.add("large objects", sources.SeverityWarning, "keep such data in a bytea column", "%s%d large objects: PostgreSQL does not decode changes to them, and they are not recorded", atLeast, objects)
+		d.add("large objects", sources.SeverityWarning, "keep such data in a bytea column", "%s%d large objects: PostgreSQL does not decode changes to them; each base has them as they stand", atLeast, objects)
 	}
 	for _, c := range []struct{ check, condition, meaning string }{
 		{"unlogged tables", `c.relkind = 'r' AND c.relpersistence = 'u'`, "their rows are never in the log; a restore has their structure only"},

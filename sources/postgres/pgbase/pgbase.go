@@ -6,6 +6,14 @@ package pgbase
 // pg_dump --format=custom --schema-only under the base's snapshot.
 const SchemaObject = "schema.dump"
 
+// LargeObjects and LargeObjectPages are the names of the objects that hold the large objects, if there are any, in COPY's text
+// format compressed with zstd: of each its number, owner, privileges and comment; of each page its object's number, the byte it begins at,
+// and what it holds.
+const (
+	LargeObjects     = "large-objects.copy.zst"
+	LargeObjectPages = "large-object-pages.copy.zst"
+)
+
 // Engine is archive.Base.Engine of a PostgreSQL base.
 type Engine struct {
 	ServerVersion int         `json:"server_version"` // server_version_num
