@@ -100,6 +100,9 @@ func (p *Plan) String() string {
 		line("proof", "base %s was taken at this very point: the result is compared with it", p.Proof.ID)
 	}
 	line("replay", "%d transactions, %d rows, %d bytes, from %d segments of %d bytes", p.Transactions, p.Rows, p.Bytes, p.Segments, p.SegmentBytes)
+	if n := len(p.Definitions); n > 0 {
+		line("definitions", "%d of them change the schema, and say how", n)
+	}
 	if text := p.protection(); text != "" {
 		line("zero-loss", "%s", text)
 	}

@@ -64,3 +64,28 @@ func TestRewrites(t *testing.T) {
 		t.Errorf("doctor says\n%s", r.stdout)
 	}
 }
+
+// TestSetupLeavesNothing compares what pg_dump writes of a database before setup and after its removal, with tables that came and
+// changed meanwhile.
+func TestSetupLeavesNothing(t *testing.T) {
+	t.Parallel()
+	pg := dbtest.PG(t)
+	const before = `CREATE TABLE plain (a int); CREATE TABLE keyed (id int PRIMARY KEY); CREATE TABLE nothing (a int); ALTER TABLE nothing REPLICA IDENTITY NOTHING;`
+	const meanwhile = `CREATE TABLE late (a int); INSERT INTO late VALUES (1); ALTER TABLE keyed DROP CONSTRAINT keyed_pkey; CREATE TABLE gets_key (a int); ALTER TABLE gets_key ADD PRIMARY KEY (a); CREATE TABLE gone (a int); DROP TABLE gone`
+	const use = `UPDATE late SET a = 2; DELETE FROM keyed; UPDATE gets_key SET a = 1`
+	s := newSite(t, pg, "left", nil)
+	s.exec(before)
+	s.setup()
+	s.exec(meanwhile)
+	s.exec(use)
+	if got := s.value(`SELECT string_agg(relname || relreplident::text, ' ' ORDER BY relname) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace`); got != "gets_keyd keyedf latef nothingf plainf" {
+		t.Errorf("identities: %s", got)
+	}
+	s.must("setup", "--remove", "--slot", s.slot())
+	without := newSite(t, pg, "never_there", nil)
+	without.exec(before)
+	without.exec(meanwhile)
+	if diff := firstDifference(without.schema("never_there"), s.schema("left")); diff != "" {
+		t.Error(diff)
+	}
+}

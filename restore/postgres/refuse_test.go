@@ -296,7 +296,7 @@ func TestDoubt(t *testing.T) {
 	try := func(name string, p *restore.Plan, before func(m *meddler)) *restore.PartialError {
 		t.Helper()
 		createDB(t, pg, name, "")
-		target, err := Open(ctx, pg.URL(name), Options{})
+		target, err := Open(ctx, pg.URL(name), Options{PgRestore: pg.Client("pg_restore")})
 		r.check(err)
 		defer target.Close()
 		m := meddler{Target: target}

@@ -30,7 +30,7 @@ func restoreTo(t testing.TB, r *recorder, g restore.Goal, name string) (string, 
 }
 
 func runPlan(ctx context.Context, r *recorder, p *restore.Plan, url string, force bool) (*restore.Report, error) {
-	target, err := Open(ctx, url, Options{})
+	target, err := Open(ctx, url, Options{PgRestore: r.pg.Client("pg_restore")})
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func TestRoles(t *testing.T) {
 	wantError(t, err, nil, "odd Owner", "reader", "--no-owner")
 
 	// A plain role can restore what it is to own.
-	target, err := Open(ctx, small, Options{NoOwner: true})
+	target, err := Open(ctx, small, Options{NoOwner: true, PgRestore: pg.Client("pg_restore")})
 	r.check(err)
 	defer target.Close()
 	pg.MustExec(t, "mine", "ALTER SCHEMA public OWNER TO small")

@@ -22,8 +22,8 @@ import (
 const childEnv = "TXREEL_TEST_RESTORE"
 
 type childJob struct {
-	Archive, URL string
-	Seq          change.Seq
+	Archive, URL, PgRestore string
+	Seq                     change.Seq
 }
 
 // TestRestoreChild is the process that TestKill kills; by itself it does nothing.
@@ -47,7 +47,7 @@ func TestRestoreChild(t *testing.T) {
 	fail(err)
 	p, err := restore.MakePlan(ctx, a, Dialect{}, restore.Goal{Kind: restore.AtSeq, Seq: job.Seq})
 	fail(err)
-	target, err := Open(ctx, job.URL, Options{})
+	target, err := Open(ctx, job.URL, Options{PgRestore: job.PgRestore})
 	fail(err)
 	_, err = restore.Run(ctx, a, p, target, restore.Options{Jobs: 2, Progress: func(ph restore.Phase, done, total int64, unit string) {
 		fmt.Println("AT", ph, done, total)
@@ -83,7 +83,7 @@ func TestKill(t *testing.T) {
 	seq := r.capture().Seq
 	url, err := pg.CreateDB(context.Background(), "dst")
 	r.check(err)
-	job, err := json.Marshal(childJob{Archive: r.dir, URL: url, Seq: seq})
+	job, err := json.Marshal(childJob{Archive: r.dir, URL: url, Seq: seq, PgRestore: r.pg.Client("pg_restore")})
 	r.check(err)
 	kills, phases := 0, map[string]int{}
 	for {
@@ -151,7 +151,7 @@ func TestTargetLost(t *testing.T) {
 	r.check(err)
 	lost := map[restore.Phase]bool{restore.PhaseBase: false, restore.PhaseReplay: false, restore.PhaseVerify: false}
 	once := func() error {
-		target, err := Open(t.Context(), url, Options{})
+		target, err := Open(t.Context(), url, Options{PgRestore: pg.Client("pg_restore")})
 		r.check(err)
 		defer target.Close()
 		_, err = restore.Run(t.Context(), r.archive, p, target, restore.Options{Jobs: 2, Progress: func(ph restore.Phase, _, _ int64, _ string) {

@@ -41,7 +41,7 @@ func TestVerifyFinds(t *testing.T) {
 		t.Helper()
 		p, err := restore.MakePlan(ctx, r.archive, Dialect{}, restore.Goal{})
 		r.check(err)
-		target, err := Open(ctx, url, Options{})
+		target, err := Open(ctx, url, Options{PgRestore: pg.Client("pg_restore")})
 		r.check(err)
 		defer target.Close()
 		m := meddler{Target: target, beforeVerify: func() { pg.MustExec(t, "dst", before) }}
@@ -91,7 +91,7 @@ func TestVerifyFinds(t *testing.T) {
 	r.check(err)
 	p, err := restore.MakePlan(ctx, r.archive, Dialect{}, restore.Goal{})
 	r.check(err)
-	target, err := Open(ctx, url, Options{})
+	target, err := Open(ctx, url, Options{PgRestore: pg.Client("pg_restore")})
 	r.check(err)
 	defer target.Close()
 	m := meddler{Target: target, beforeVerify: func() { pg.MustExec(t, "dst2", "UPDATE a SET v = 'other'") }}
@@ -133,7 +133,7 @@ func TestVerifyAgainstLaterBase(t *testing.T) {
 	r.check(err)
 	url, err := pg.CreateDB(ctx, "dst2")
 	r.check(err)
-	target, err := Open(ctx, url, Options{})
+	target, err := Open(ctx, url, Options{PgRestore: pg.Client("pg_restore")})
 	r.check(err)
 	defer target.Close()
 	m := meddler{Target: target, beforeVerify: func() { pg.MustExec(t, "dst2", "UPDATE a SET v = 'v7' WHERE id = 8; UPDATE still SET n = 1.1") }}
