@@ -103,7 +103,7 @@ func restoreTo(t *testing.T, pg *dbtest.Postgres, a *archive.Archive, goal resto
 	if err != nil {
 		t.Fatal(err)
 	}
-	target, err := pgtarget.Open(ctx, pg.URL(db), pgtarget.Options{})
+	target, err := pgtarget.Open(ctx, pg.URL(db), pgtarget.Options{PgRestore: pg.Client("pg_restore")})
 	if err != nil {
 		t.Fatal(err)
 	}

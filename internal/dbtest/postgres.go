@@ -23,8 +23,11 @@ type PostgresOptions struct {
 	// temporary folder that Close removes. The user the server runs as must be able to enter its parents, and a
 	// socket path cannot be long: keep it short.
 	Dir string
-	// BinDir holds initdb and postgres. Empty means the newest of /usr/lib/postgresql/*/bin, else PATH.
+	// BinDir holds initdb and postgres. Empty means those of Major.
 	BinDir string
+	// Major is the version wanted, such as 18. 0 means the one that ServersVariable lists, else the newest of
+	// /usr/lib/postgresql/*/bin, else PATH.
+	Major int
 	// Settings are lines of postgresql.conf that override the defaults below.
 	Settings map[string]string
 	// HBA lines go before the default ones of pg_hba.conf, which ask every TCP connection for its password.
@@ -59,7 +62,7 @@ func (o PostgresOptions) settings() map[string]string {
 type Postgres struct {
 	// Dir holds the data folder "data", the socket and the file "log".
 	Dir string
-	// BinDir holds the server's binaries, and with luck pg_dump and pgbench.
+	// BinDir holds the server's binaries, and with luck pg_dump and pgbench; those may be of a newer version.
 	BinDir string
 	// Port is the TCP port on 127.0.0.1; it stays the same over Stop and Start.
 	Port int
@@ -76,7 +79,7 @@ type Postgres struct {
 // StartPostgres starts a server and waits until it answers. The caller owes it a Close. Should the calling process
 // be killed, the server follows it.
 func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
-	binDir, err := findPostgres(opts.BinDir)
+	binDir, err := findPostgres(opts.BinDir, opts.Major)
 	if err != nil {
 		return nil, err
 	}
@@ -218,6 +221,15 @@ func (p *Postgres) URLAs(role, password, db string) string {
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(role, password),
 		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(p.Port)), Path: "/" + db, RawQuery: "sslmode=disable"}
 	return u.String()
+}
+
+// Client is the path of a client program, such as pg_dump: the one beside the server, which is no older than it, else
+// that of Debian's newest server.
+func (p *Postgres) Client(name string) string {
+	if beside := filepath.Join(p.BinDir, name); isFile(beside) {
+		return beside
+	}
+	return filepath.Join(newestDebian(), name)
 }
 
 // Password is the superuser's.

@@ -20,7 +20,7 @@ func TestTemplateIsMadeOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("TMPDIR", dir)
-	binDir, err := findPostgres("")
+	binDir, err := findPostgres("", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 // ServersVariable is the environment variable that says which servers the tests use, where the usual ones are not
 // meant: a list of folders of .tools with commas between them, each named after its server and perhaps a version, such
 // as "mariadb-11" or "mysql,mariadb-11". A test that wants a "mariadb" gets the one of the folder listed, and a server
-// that the list does not name is not among Flavors. `make test-matrix` sets it; the demo and measurements leave it
-// unset.
+// that the list does not name is not among Flavors. "postgres-18" makes that version every PostgreSQL for which a test
+// asks for none. `make test-matrix` sets it; the demo and measurements leave it unset.
 const ServersVariable = "TXREEL_TEST_SERVERS"
 
 // usual are the folders of .tools when nothing else is said.

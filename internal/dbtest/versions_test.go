@@ -15,6 +15,7 @@ func TestVersions(t *testing.T) {
 		{"mariadb,mariadb-11", "mariadb", "mysql", "mariadb"},
 		{"mysql-8.4", "mysql", "mysql-8.4", "mariadb"},
 		{"postgres-18", "mysql mariadb", "mysql", "mariadb"}, // not of this side
+		{"postgres-18,mariadb-11", "mariadb", "mysql", "mariadb-11"},
 	} {
 		t.Setenv(ServersVariable, c.listed)
 		if got := Flavors(); !slices.Equal(got, strings.Fields(c.flavors)) {
@@ -35,5 +36,35 @@ func TestVersions(t *testing.T) {
 	}
 	if _, _, err := findMySQL(MySQLOptions{Flavor: "mariadb"}); err == nil || !strings.Contains(err.Error(), "run scripts/setup mariadb-99") {
 		t.Errorf("a version that is not there: %v", err)
+	}
+}
+
+func TestVersionsOfPostgres(t *testing.T) {
+	for _, c := range []struct {
+		listed string
+		major  int
+		want   string // the end of the folder, or of the error
+	}{
+		{"postgres-14", 0, "/.tools/postgres-14/bin"},
+		{"mysql,postgres-18", 0, "/.tools/postgres-18/bin"},
+		{"postgres-18", 14, "/.tools/postgres-14/bin"}, // asked for by its version
+		{"", 18, "/.tools/postgres-18/bin"},
+		{"postgres-99", 0, "run scripts/setup postgres-99"},
+		{"", 9, "run scripts/setup postgres-9"},
+		{"postgres-new", 0, "want postgres- and a major version, such as postgres-18"},
+	} {
+		t.Setenv(ServersVariable, c.listed)
+		got, err := findPostgres("", c.major)
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.HasSuffix(got, c.want) {
+			t.Errorf("%q, major %d: %s, want %s", c.listed, c.major, got, c.want)
+		}
+	}
+	t.Setenv(ServersVariable, "postgres-18")
+	p := PG(t)
+	if p.Major != 18 || !isFile(p.Client("pg_dump")) || !isFile(p.Client("pg_restore")) {
+		t.Errorf("PostgreSQL %s, its programs in %s", p.Version, p.BinDir)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,7 +35,7 @@ func TestPgbench(t *testing.T) {
 	bench := func(args ...string) *process {
 		t.Helper()
 		return start(t, []string{"PGHOST=" + pg.Dir, "PGPORT=" + strconv.Itoa(pg.Port), "PGUSER=postgres"}, nil,
-			filepath.Join(pg.BinDir, "pgbench"), append(args, s.db)...)
+			pg.Client("pgbench"), append(args, s.db)...)
 	}
 	if r := bench("-i", "-q", "-s", strconv.Itoa(times(2, 10))).result(5 * time.Minute); r.code != 0 {
 		t.Fatal(r.stderr)

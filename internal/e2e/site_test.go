@@ -52,7 +52,8 @@ func newSite(t *testing.T, pg *dbtest.Postgres, db string, gateway *dbtest.Gatew
 	if _, err := pg.CreateDB(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	s.source = []string{"TXREEL_SOURCE=" + pg.URL(db), "TXREEL_SLOT=" + s.slot()}
+	s.source = []string{"TXREEL_SOURCE=" + pg.URL(db), "TXREEL_SLOT=" + s.slot(),
+		"TXREEL_PG_DUMP=" + pg.Client("pg_dump"), "TXREEL_PG_RESTORE=" + pg.Client("pg_restore")}
 	s.hidden = append(s.hidden, pg.Password())
 	return s
 }
