@@ -126,6 +126,9 @@ type journal struct {
 
 	mu    sync.Mutex
 	acked map[string]bool
+
+	rows map[string]int // of each transaction, as far as held has read the archive
+	read change.Seq     // up to which that is
 }
 
 // startJournal lets clients write until end.
