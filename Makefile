@@ -29,8 +29,15 @@ test-race: ## the same, all of it under the race detector
 # The packages that talk to a MySQL or MariaDB; of the black-box tests, those that do.
 MY := ./internal/dbtest ./sources/mysql/... ./restore/mysql .
 
-test-matrix: ## the tests of MySQL and MariaDB on the versions that make test leaves out
+# The packages that talk to a PostgreSQL, and the versions of it that make test leaves out but for a few restores.
+PG := ./sources/postgres/... ./restore/postgres .
+MAJORS := 14 16 17 18
+
+test-matrix: ## the tests on the versions that make test leaves out, and restores from each PostgreSQL to it and the next
 	scripts/setup test
+	for v in $(MAJORS); do scripts/setup postgres-$$v || exit; done
+	for v in $(MAJORS); do TXREEL_TEST_SERVERS=postgres-$$v go test $(ONCE) $(PG) || exit; done
+	go test $(ONCE) -run '^TestMajors$$' ./internal/e2e -args -e2e.long
 	scripts/setup mariadb-11
 	TXREEL_TEST_SERVERS=mariadb-11 CGO_ENABLED=1 go test $(RACE) $(MY)
 	TXREEL_TEST_SERVERS=mariadb-11 CGO_ENABLED=1 go test $(RACE) -run '^TestMy' ./internal/e2e
