@@ -29,7 +29,7 @@ test-race: ## the same, all of it under the race detector
 # The packages that talk to a MySQL or MariaDB; of the black-box tests, those that do.
 MY := ./internal/dbtest ./sources/mysql/... ./restore/mysql .
 
-# The packages that talk to a PostgreSQL, and the versions of it that make test leaves out but for a few restores.
+# The packages that talk to a PostgreSQL, and the versions of it that make test leaves out.
 PG := ./sources/postgres/... ./restore/postgres .
 MAJORS := 14 16 17 18
 

@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,15 +41,14 @@ func TestVersions(t *testing.T) {
 }
 
 func TestVersionsOfPostgres(t *testing.T) {
+	chosen := os.Getenv(ServersVariable)
 	for _, c := range []struct {
 		listed string
 		major  int
 		want   string // the end of the folder, or of the error
 	}{
-		{"postgres-14", 0, "/.tools/postgres-14/bin"},
-		{"mysql,postgres-18", 0, "/.tools/postgres-18/bin"},
-		{"postgres-18", 14, "/.tools/postgres-14/bin"}, // asked for by its version
-		{"", 18, "/.tools/postgres-18/bin"},
+		{"mysql,postgres-98", 0, "run scripts/setup postgres-98"},
+		{"postgres-98", 97, "run scripts/setup postgres-97"}, // asked for by its version
 		{"postgres-99", 0, "run scripts/setup postgres-99"},
 		{"", 9, "run scripts/setup postgres-9"},
 		{"postgres-new", 0, "want postgres- and a major version, such as postgres-18"},
@@ -62,9 +62,8 @@ func TestVersionsOfPostgres(t *testing.T) {
 			t.Errorf("%q, major %d: %s, want %s", c.listed, c.major, got, c.want)
 		}
 	}
-	t.Setenv(ServersVariable, "postgres-18")
-	p := PG(t)
-	if p.Major != 18 || !isFile(p.Client("pg_dump")) || !isFile(p.Client("pg_restore")) {
+	t.Setenv(ServersVariable, chosen)
+	if p := PG(t); !isFile(p.Client("pg_dump")) || !isFile(p.Client("pg_restore")) { // of whatever version the tests run on
 		t.Errorf("PostgreSQL %s, its programs in %s", p.Version, p.BinDir)
 	}
 }

@@ -56,6 +56,7 @@ type keylessTable struct {
 	tableName
 	identity    byte   // pg_class.relreplident: d, n, i
 	uniqueIndex string // one that could serve as identity, or empty
+	generated   bool   // it has a generated column
 }
 
 // recordedTables is the condition, and the CTE before it, that picks from pg_class c what a publication of $1, an
@@ -80,7 +81,8 @@ func keylessTables(ctx context.Context, conn *pgx.Conn, chosen []uint32) ([]keyl
 			WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
 			  AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attnotnull
 			      AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts-1]))
-			ORDER BY i.indnatts, x.relname LIMIT 1), '')
+			ORDER BY i.indnatts, x.relname LIMIT 1), ''),
+			EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE `+recordedTables+` AND `+noIdentity+`
 		ORDER BY n.nspname, c.relname`, chosen)
@@ -90,7 +92,7 @@ func keylessTables(ctx context.Context, conn *pgx.Conn, chosen []uint32) ([]keyl
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (keylessTable, error) {
 		var k keylessTable
 		var identity string
-		err := row.Scan(&k.oid, &k.schema, &k.name, &identity, &k.uniqueIndex)
+		err := row.Scan(&k.oid, &k.schema, &k.name, &identity, &k.uniqueIndex, &k.generated)
 		if err == nil {
 			k.identity = identity[0]
 		}

@@ -25,6 +25,12 @@ func (s Setup) planIdentities(ctx context.Context, conn *pgx.Conn, tables []tabl
 	if err != nil || len(keyless) == 0 {
 		return nil, err
 	}
+	for _, k := range keyless {
+		if k.generated && majorVersion(conn.PgConn()) >= 18 {
+			return nil, fmt.Errorf("table %s has no key and a generated column, which PostgreSQL 18 and later lets nobody update or delete from once it is published, whatever its replica identity: "+
+				"give it a primary key first (ALTER TABLE … ADD PRIMARY KEY)", k.quoted())
+		}
+	}
 	record, err := readUndo(ctx, conn, s.undoName())
 	if err != nil {
 		return nil, err
