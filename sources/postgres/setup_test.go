@@ -174,7 +174,7 @@ func TestSetupOfChosenTables(t *testing.T) {
 	}
 
 	// What another publication still needs, and what somebody changed meanwhile, stays.
-	pg.MustExec(t, "postgres", `CREATE PUBLICATION other FOR TABLE root; ALTER TABLE plain REPLICA IDENTITY NOTHING; DROP TABLE child`)
+	pg.MustExec(t, "postgres", `CREATE PUBLICATION other FOR TABLE root; ALTER TABLE plain ALTER n SET NOT NULL; CREATE UNIQUE INDEX plain_n ON plain (n); ALTER TABLE plain REPLICA IDENTITY USING INDEX plain_n; DROP TABLE child`)
 	plan, err := s.PlanRemove(ctx, conn)
 	if err != nil {
 		t.Fatal(err)
