@@ -17,7 +17,6 @@ type definitionLog struct {
 	triggers map[string]string
 	may      bool // the session's role may make event triggers
 	super    bool
-	failures int64 // rows that say that something could not be written
 }
 
 func (l *definitionLog) there() bool { return strings.HasPrefix(l.version, ddl.Mark) }
