@@ -136,23 +136,25 @@ type PhaseTime struct {
 
 // Report says what a finished restore did.
 type Report struct {
-	Archive  string             `json:"archive"`
-	Epoch    uint64             `json:"epoch"`
-	Goal     Goal               `json:"goal"`
-	Base     BasePoint          `json:"base"`
-	Cut      *Point             `json:"chosen"`
-	Next     *Point             `json:"next_excluded"`
-	Resumed  bool               `json:"resumed"` // continued an interrupted restore
-	Replayed uint64             `json:"replayed_transactions"`
-	Spans    []archive.Span     `json:"protection,omitempty"`
-	ZeroLoss string             `json:"zero_loss,omitempty"` // what the spans mean for the point
-	Rows     uint64             `json:"replayed_rows"`
-	Proof    string             `json:"proof,omitempty"` // the base at the cut, which the tables were compared with
-	Tables   []TableRows        `json:"tables"`
-	Coverage []archive.Coverage `json:"coverage"`
-	Warnings []string           `json:"warnings"`
-	Phases   []PhaseTime        `json:"phases"`
-	Seconds  float64            `json:"seconds"`
+	Archive  string         `json:"archive"`
+	Epoch    uint64         `json:"epoch"`
+	Goal     Goal           `json:"goal"`
+	Base     BasePoint      `json:"base"`
+	Cut      *Point         `json:"chosen"`
+	Next     *Point         `json:"next_excluded"`
+	Resumed  bool           `json:"resumed"` // continued an interrupted restore
+	Replayed uint64         `json:"replayed_transactions"`
+	Spans    []archive.Span `json:"protection,omitempty"`
+	ZeroLoss string         `json:"zero_loss,omitempty"` // what the spans mean for the point
+	Rows     uint64         `json:"replayed_rows"`
+	Proof    string         `json:"proof,omitempty"` // the base at the cut, which the tables were compared with
+	Tables   []TableRows    `json:"tables"`
+	// Sequences says what the values of sequences rest on, where the log does not tell them.
+	Sequences *Sequences         `json:"sequences,omitempty"`
+	Coverage  []archive.Coverage `json:"coverage"`
+	Warnings  []string           `json:"warnings"`
+	Phases    []PhaseTime        `json:"phases"`
+	Seconds   float64            `json:"seconds"`
 }
 
 func newReport(p *Plan) *Report {
@@ -189,6 +191,11 @@ func (r *Report) String() string {
 		line("table", "%s: %d rows, verified: %s", t.Table, t.Rows, t.Verified)
 	}
 	line("verified", "%d tables by content, %d by the number of rows, %d are there", by[ByContent], by[ByRows], by[ByPresence])
+	if s := r.Sequences; s != nil {
+		for _, text := range s.lines() {
+			line("sequences", "%s", text)
+		}
+	}
 	for _, c := range r.Coverage {
 		line("coverage", "%s: %s: %s", c.Class, c.What, c.Detail)
 	}

@@ -67,6 +67,8 @@ type Target interface {
 type Verification struct {
 	Tables   []TableRows `json:"tables"`
 	Warnings []string    `json:"warnings,omitempty"`
+	// Sequences says what the values of sequences rest on; nil where they are in the log like all else.
+	Sequences *Sequences `json:"sequences,omitempty"`
 }
 
 // TableRows is the number of rows of a restored table.

@@ -26,9 +26,10 @@ type captureCmd struct {
 	databaseFlags
 	spoolFlags
 	budgetFlags
-	FlushAge  time.Duration `default:"1s" help:"Ship a segment when its oldest commit is this old."`
-	FlushSize byteSize      `default:"8MiB" help:"Ship a segment when it is this large, compressed."`
-	Heartbeat time.Duration `default:"1m" help:"Ship a segment at least this often, also when nothing happens."`
+	FlushAge       time.Duration `default:"1s" help:"Ship a segment when its oldest commit is this old."`
+	FlushSize      byteSize      `default:"8MiB" help:"Ship a segment when it is this large, compressed."`
+	Heartbeat      time.Duration `default:"1m" help:"Ship a segment at least this often, also when nothing happens."`
+	SequenceSample time.Duration `default:"10s" help:"PostgreSQL: sample sequences into the record this often at most, while there is traffic; 0 switches it off."`
 	syncFlags
 	Metrics   string `placeholder:"ADDR" help:"Serve Prometheus metrics and /healthz there, such as 127.0.0.1:9187."`
 	NewEpoch  bool   `help:"Go on behind a gap: begin a new epoch, with a new base."`
@@ -44,6 +45,7 @@ func (c *captureCmd) Run(a *app) error {
 		return &usageError{"--accept-system goes with --new-epoch, and with a PostgreSQL source"}
 	}
 	c.AcceptSystem = c.NewSystem
+	c.SequenceEvery = c.SequenceSample
 	status := &capture.Status{}
 	monitor, err := startMetrics(c.Metrics, status)
 	if err != nil {

@@ -81,9 +81,10 @@ type databaseFlags struct {
 	slotFlags
 	baseFlags
 	mysqlFlags
-	SyncWait     time.Duration `kong:"-"` // how long COMMIT may wait for the archive; zero if it does not
-	AcceptSystem string        `kong:"-"` // of a cluster that may take the recorded one's place
-	SpillDir     string        `placeholder:"DIR" help:"Where what is too large for memory waits to be stored (default: the system's temporary folder)."`
+	SyncWait      time.Duration `kong:"-"` // how long COMMIT may wait for the archive; zero if it does not
+	SequenceEvery time.Duration `kong:"-"` // how often sequences are sampled at most; zero if they are not
+	AcceptSystem  string        `kong:"-"` // of a cluster that may take the recorded one's place
+	SpillDir      string        `placeholder:"DIR" help:"Where what is too large for memory waits to be stored (default: the system's temporary folder)."`
 }
 
 // database returns the source that the flags name.

@@ -128,7 +128,7 @@ func (d *postgresDatabase) open(ctx context.Context, a *archive.Archive, epoch a
 		}
 	}
 	opts := postgres.SourceOptions{URL: d.Source, Slot: d.Slot, Publication: d.Publication, Tail: tail.Position, Latest: tail.Latest,
-		SpillDir: d.SpillDir, Whole: d.whole, Sync: d.SyncWait != 0,
+		SpillDir: d.SpillDir, Whole: d.whole, Sync: d.SyncWait != 0, SequenceEvery: d.SequenceEvery,
 		Held: func(ctx context.Context, from change.Position) (*postgres.Last, error) {
 			return postgres.LastBehind(ctx, a, tail, from)
 		}}

@@ -159,7 +159,7 @@ func useRestored(t *testing.T, pg *dbtest.Postgres, db string) {
 	for sql, want := range map[string]string{
 		"SELECT v FROM tr1 ORDER BY id DESC LIMIT 1":                      "n!", // the trigger is back
 		"SELECT (SELECT n FROM mv2) - (SELECT count(*) FROM types)":       "1",
-		"SELECT nextval('free_seq') || ',' || nextval('down_seq')":        "4,-2",
+		"SELECT nextval('free_seq') || ',' || nextval('down_seq')":        "3004,-1002", // no sample: set ahead
 		"SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'part_w1'":   "t",
 		"SELECT min(other) < (SELECT max(other) FROM ident) FROM ident":   "t",
 		"SELECT obj_description('types'::regclass) LIKE '%-- TOC entry%'": "t",

@@ -44,6 +44,8 @@ type Target struct {
 	applied  change.Seq // committed in the target
 	warnings []string
 
+	sequences *restore.Sequences // set by Finish
+
 	replay *replay // nil before Prepare
 }
 

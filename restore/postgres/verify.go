@@ -36,7 +36,7 @@ func (t *Target) Verify(ctx context.Context) (_ *restore.Verification, err error
 	} else if err := t.compareExtensions(ctx); err != nil {
 		return nil, err
 	}
-	return &restore.Verification{Tables: tables, Warnings: t.warnings}, nil
+	return &restore.Verification{Tables: tables, Sequences: t.sequences, Warnings: t.warnings}, nil
 }
 
 // findUnsound warns of constraints and indexes that do not hold for every row. The

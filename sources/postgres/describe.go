@@ -120,7 +120,7 @@ func readCoverage(ctx context.Context, conn *pgx.Conn, publication string) ([]ar
 	return []archive.Coverage{
 		{Class: archive.Exact, What: "rows of published tables", Detail: "every committed insert, update, delete and truncate"},
 		schema,
-		{Class: archive.Bounded, What: "sequences", Detail: fmt.Sprintf("%d; restored to at least their value at the base and the largest value in the column they belong to", sequences)},
+		{Class: archive.Bounded, What: "sequences", Detail: fmt.Sprintf("%d; sampled while there is traffic; a restore says of how many a sample proves that no value before the point is handed out again", sequences)},
 		{Class: archive.Bounded, What: "materialized views", Detail: fmt.Sprintf("%d; their definitions, refreshed by the restore", matviews)},
 		{Class: archive.Missing, What: "changes of tables outside the publication", Detail: fmt.Sprintf("%d tables; they stay as they stood at each base", unpublished)},
 		{Class: archive.Missing, What: "rows of unlogged tables", Detail: fmt.Sprintf("%d tables; the server does not log them", unlogged)},

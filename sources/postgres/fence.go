@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -35,12 +36,20 @@ func newChain() (string, error) {
 // any transaction: it takes no transaction id, waits for nobody, and leaves nothing in the database.
 func (s *Source) writeFence(ctx context.Context) error {
 	traffic := s.traffic.Load()
-	if s.noFences || traffic == s.fencedTraffic {
+	if s.noFences || traffic == s.fencedTraffic && !s.sequences.due(&s.opts, traffic) {
 		return nil
 	}
 	f := change.Fence{Chain: s.parser.chain, Number: s.fences + 1}
+	content := f.String()
+	sample, err := s.sample(ctx, f.Number, traffic)
+	if err == nil && sample != nil {
+		content, err = sample.Message(content)
+	}
+	if err != nil || sample == nil && traffic == s.fencedTraffic {
+		return err
+	}
 	var at string
-	err := s.control.QueryRow(ctx, `select pg_catalog.pg_logical_emit_message(false, $1, $2)::text`, fencePrefix, f.String()).Scan(&at)
+	err = s.control.QueryRow(ctx, `select pg_catalog.pg_logical_emit_message(false, $1, $2)::text`, fencePrefix, content).Scan(&at)
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "42501" { // insufficient_privilege
 		s.noFences = true // the record is what it is without them
@@ -58,16 +67,17 @@ func (s *Source) writeFence(ctx context.Context) error {
 	return nil
 }
 
-// fenceOf returns the number of a fence of this stream; zero when the message is none. One of an earlier stream, sent
+// fenceOf returns the note and the number of a fence of this stream; zero when the message is none. One of an earlier stream, sent
 // again, is a message like any other.
-func (p *parser) fenceOf(l *pgoutput.LogicalMessage) (number uint64) {
+func (p *parser) fenceOf(l *pgoutput.LogicalMessage) (note string, number uint64) {
 	if l.Prefix != fencePrefix || l.Transactional {
-		return 0
+		return "", 0
 	}
-	if f, ok := change.ParseFence(string(l.Content)); ok && f.Chain == p.chain {
-		return f.Number
+	line, _, _ := bytes.Cut(l.Content, []byte("\n")) // what follows is a sample
+	if f, ok := change.ParseFence(string(line)); ok && f.Chain == p.chain {
+		return string(line), f.Number
 	}
-	return 0
+	return "", 0
 }
 
 // meet checks that no fence is missing before the one that arrives.

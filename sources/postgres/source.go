@@ -49,6 +49,9 @@ type SourceOptions struct {
 	// Close returns.
 	Looked func(*Health)
 
+	// SequenceEvery is how often, at most, sequences are sampled into the record while there is traffic; zero means never.
+	SequenceEvery time.Duration
+
 	// Sync makes the stream one that COMMIT can wait for: see Protect.
 	Sync bool
 
@@ -73,6 +76,9 @@ func (o *SourceOptions) defaults() {
 	}
 	if o.fenceEvery == 0 {
 		o.fenceEvery = fenceInterval
+	}
+	if o.SequenceEvery > 0 && o.fenceEvery > 0 { // a sample is part of a fence
+		o.fenceEvery, o.statusEvery = min(o.fenceEvery, o.SequenceEvery), min(o.statusEvery, o.SequenceEvery)
 	}
 	if o.spoolPages == 0 {
 		o.spoolPages = spoolPages
@@ -131,6 +137,7 @@ type Source struct {
 	// Of the watching goroutine: fences written, traffic at the last of them, and that none can be.
 	fences, fencedTraffic uint64
 	noFences              bool
+	sequences             sampler
 
 	position change.Position
 	parser   parser

@@ -477,12 +477,11 @@ func (p *parser) standalone(m []byte) (*change.Message, error) {
 	if err := p.proof.passed(); err != nil {
 		return nil, err
 	}
-	note := ""
-	if n := p.fenceOf(&l); n > 0 {
+	note, n := p.fenceOf(&l)
+	if n > 0 {
 		if err := p.meet(n); err != nil {
 			return nil, err
 		}
-		note = string(l.Content)
 	}
 	p.end = max(p.end, end)
 	p.queue = append(p.queue[:0],

@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+
+	"txreel/change"
+	"txreel/internal/dbtest"
+)
+
+// TestSequences draws values that no row shows, and kills the capture in between: what a restore proves by a
+// sample hands out none of them again.
+func TestSequences(t *testing.T) {
+	t.Parallel()
+	pg := dbtest.PG(t)
+	s := newSite(t, pg, "seqs", nil).setup()
+	s.exec(`CREATE TABLE ticks (n int PRIMARY KEY); CREATE SEQUENCE up CACHE 5; CREATE SEQUENCE "Down By 3" INCREMENT -3;
+		CREATE SEQUENCE small AS smallint; CREATE TABLE own (id bigserial PRIMARY KEY, ident int GENERATED ALWAYS AS IDENTITY)`)
+	sequences := []string{"up", `"Down By 3"`, "small", "own_id_seq", "own_ident_seq"}
+	capture := s.capture("--sequence-sample", "100ms")
+	a := s.waitArchive()
+	s.waitBases(a, 1, 1)
+	type point struct {
+		seq   change.Seq
+		drawn []int64
+	}
+	var points []point
+	tick := 0
+	step := func() {
+		tick++
+		p := point{}
+		for i, q := range sequences {
+			v, err := strconv.ParseInt(s.value(fmt.Sprintf("SELECT v FROM (SELECT nextval('%s') v FROM generate_series(1, %d)) x ORDER BY abs(v) DESC LIMIT 1", q, 3*i+2000)), 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.drawn = append(p.drawn, v)
+		}
+		s.exec(fmt.Sprintf("INSERT INTO ticks VALUES (%d)", tick))
+		p.seq = s.waitPast(a, s.here()).Seq
+		points = append(points, p)
+	}
+	for range 4 {
+		step()
+	}
+	capture.kill()
+	capture = s.capture("--sequence-sample", "100ms")
+	step()
+	s.exec("CREATE SEQUENCE late")
+	sequences = append(sequences, "late")
+	step()
+	eventually(t, patience(), "a fence behind the last transaction", func() (fenced bool) {
+		for x, err := range a.Segments(t.Context(), 1, 1) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range x.Txns {
+				if e := &x.Txns[i]; e.Kind == change.TxnSource {
+					fenced = strings.HasPrefix(e.Note, "fence ")
+				}
+			}
+		}
+		return fenced
+	})
+	capture.kill()
+	for i, p := range []point{points[1], points[3], points[len(points)-1]} {
+		db := fmt.Sprintf("seqs_%d", i)
+		r := s.restore(db, "--to-seq", p.seq.String())
+		if !contains(r.stdout, "proven by a sample") || !contains(r.stdout, ", 0 not proven") {
+			t.Errorf("restored to %s:\n%s", p.seq, r.stdout)
+		}
+		for j, q := range sequences[:min(len(p.drawn), len(sequences))] {
+			got, _ := strconv.ParseInt(s.in(db, fmt.Sprintf("SELECT nextval('%s')", q)), 10, 64)
+			if drawn := p.drawn[j]; drawn < 0 && got >= drawn || drawn > 0 && got <= drawn {
+				t.Errorf("at %s sequence %s hands out %d, after %d", p.seq, q, got, drawn)
+			}
+		}
+	}
+}
