@@ -80,6 +80,8 @@ var definitionSteps = []struct {
 		`CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE TABLE dom (p positive PRIMARY KEY); INSERT INTO dom VALUES (5); ALTER DOMAIN positive ADD CONSTRAINT small CHECK (VALUE < 100)`,
 		`CREATE TYPE pair AS (x int, y text); CREATE TABLE pairs (id int PRIMARY KEY, p pair, l positive[]); INSERT INTO pairs VALUES (1, '(1,a)', '{1,2}')`,
 		`ALTER TYPE pair ADD ATTRIBUTE z int`, `INSERT INTO pairs VALUES (2, '(1,a,3)', NULL)`,
+		`CREATE DOMAIN keyed AS int; CREATE TABLE unkeyed (id keyed PRIMARY KEY, v int); INSERT INTO unkeyed VALUES (1, 1), (2, 2)`, `DROP DOMAIN keyed CASCADE`, `DELETE FROM unkeyed WHERE v = 1`,
+		`ALTER TABLE unkeyed REPLICA IDENTITY NOTHING`, `UPDATE unkeyed SET v = 3`,
 		`CREATE TYPE span AS RANGE (subtype = float8); ALTER TABLE pairs ADD s span DEFAULT '[1,2)'`,
 	}},
 	{"partitions", []string{
@@ -199,7 +201,9 @@ func firstDifference(want, got string) string {
 		if i < len(w) && i < len(g) && w[i] == g[i] {
 			continue
 		}
-		around := func(lines []string) string { return strings.Join(lines[max(0, min(i-6, len(lines))):min(i+4, len(lines))], "\n") }
+		around := func(lines []string) string {
+			return strings.Join(lines[max(0, min(i-6, len(lines))):min(i+4, len(lines))], "\n")
+		}
 		return "want:\n" + around(w) + "\ngot:\n" + around(g)
 	}
 	return ""

@@ -323,12 +323,19 @@ func (d *definer) describe(ctx context.Context, o *ddl.Object) (state []byte, th
 		return nil, false, nil
 	}
 	err = inSavepoint(ctx, d.r.conn, func() error {
-		if len(o.Names) > 1 && (o.Type == "composite type" || strings.HasSuffix(o.Type, " column")) { // the server does not take all it gives
+		if len(o.Names) == 3 && strings.HasSuffix(o.Type, " column") {
+			return d.r.conn.QueryRow(ctx, "SELECT txreel_restore.describe('pg_catalog.pg_class'::regclass, attrelid) FROM pg_catalog.pg_attribute WHERE attrelid = $1::text::regclass AND attname = $2 AND NOT attisdropped",
+				quote(o.Names[:2]...), o.Names[2]).Scan(&state)
+		}
+		if len(o.Names) == 2 && o.Type == "composite type" { // the server does not take all it gives
 			return d.r.conn.QueryRow(ctx, "SELECT txreel_restore.describe('pg_catalog.pg_class'::regclass, $1::text::regclass)", quote(o.Names[:2]...)).Scan(&state)
 		}
 		return d.r.conn.QueryRow(ctx, "SELECT txreel_restore.describe(a.classid, a.objid) FROM pg_catalog.pg_get_object_address($1, $2, $3) a",
 			o.Type, o.Names, append([]string{}, o.Args...)).Scan(&state)
 	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, false, nil
+	}
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && (strings.HasPrefix(refused.Code, "42") || strings.HasPrefix(refused.Code, "3F") || strings.HasPrefix(refused.Code, "22")) {
 		return nil, false, nil // undefined, of whatever kind

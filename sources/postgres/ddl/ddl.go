@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"txreel/change"
@@ -172,9 +173,15 @@ func (e *Entry) Texts() (texts []string, function string, number int) {
 		}
 		return texts, "", 0
 	}
-	line, _, _ := strings.Cut(rest, "\n")
-	if _, err := fmt.Sscanf(line, "SQL function %q statement %d", &function, &number); err == nil {
-		return nil, function, number
+	// The name is quoted as it is, too.
+	if rest, ok := strings.CutPrefix(rest, "SQL function \""); ok {
+		const statement = "\" statement "
+		line, _, _ := strings.Cut(rest, "\n")
+		if i := strings.LastIndex(line, statement); i >= 0 {
+			if number, err := strconv.Atoi(line[i+len(statement):]); err == nil {
+				return nil, line[:i], number
+			}
+		}
 	}
 	return nil, "", 0
 }

@@ -94,7 +94,7 @@ CREATE OR REPLACE FUNCTION txreel.write_failure(tag text, why text) RETURNS void
 	VALUES ('failed', tag, pg_catalog.pg_current_xact_id(), pg_catalog.statement_timestamp(), session_user, pg_catalog.current_setting('role'), '{}', pg_catalog.current_query(), why)
 $failure$;
 CREATE OR REPLACE FUNCTION txreel.changes_keys(event text, tag text) RETURNS boolean LANGUAGE sql IMMUTABLE SET search_path = '' AS $changes$
-	SELECT event = 'ddl_command_end' AND tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'DROP INDEX', 'ALTER INDEX')
+	SELECT event = 'ddl_command_end' AND (tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER INDEX') OR tag LIKE 'DROP %')
 $changes$;
 -- A table that is published and has no identity can be neither updated nor deleted from: one that has just come to be so gets
 -- FULL, and one that has got a key since its own again. Only tables are touched that the transaction has locked for itself,
@@ -110,7 +110,7 @@ BEGIN
 		WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
 			AND c.oid IN (SELECT l.relation FROM pg_catalog.pg_locks l WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock'
 				AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
-			AND (c.relreplident = 'd' AND NOT k.keyed
+			AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT k.keyed
 				OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
 				OR c.relreplident = 'f' AND k.keyed AND EXISTS (SELECT FROM txreel.identities x WHERE x.relid = c.oid))
 			AND EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE (p.pubupdate OR p.pubdelete) AND (p.puballtables OR EXISTS (
