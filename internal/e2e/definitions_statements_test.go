@@ -337,7 +337,7 @@ func (a *author) triggerOrPolicy() string {
 			return a.one("DROP RULE "+u, "DROP RULE "+u, "ALTER RULE "+u+" RENAME TO "+a.name("ru"))
 		}
 	case 5, 6:
-		return "CREATE POLICY " + a.name("po") + " ON " + r.String() + a.one("", " AS RESTRICTIVE") + " FOR " + a.one("ALL", "SELECT", "UPDATE") + " TO " + a.one(append(authorRoles, "PUBLIC", "author_1, author_2")...) + " USING (id > 0)"
+		return "CREATE POLICY " + a.name("po") + " ON " + r.String() + a.one("", " AS RESTRICTIVE") + " FOR " + a.one("ALL", "SELECT", "UPDATE") + " TO " + a.one(append(authorRoles, "PUBLIC")...) + " USING (id > 0)"
 	case 7:
 		if len(r.Policies) > 0 {
 			p := a.one(r.Policies...) + " ON " + r.String()
