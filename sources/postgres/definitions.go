@@ -35,6 +35,9 @@ func readDefinitions(ctx context.Context, conn *pgx.Conn) (d pgbase.Definitions,
 // Inexact says why points behind a base need another one although no table's definition differs: a table was rewritten
 // with values that no log has, or something escaped the log of definitions. It returns "" when there is no reason.
 func Inexact(ctx context.Context, conn *pgx.Conn, b *archive.Base) (reason string, err error) {
+	if len(b.Engine) == 0 { // it says nothing of its source
+		return "", nil
+	}
 	var e pgbase.Engine
 	if err := json.Unmarshal(b.Engine, &e); err != nil {
 		return "", fmt.Errorf("%w: manifest of base %s: engine: %w", archive.ErrCorrupt, b.ID, err)
