@@ -162,13 +162,21 @@ func (b *baseRun) join(ctx context.Context, snapshot string) (*pgx.Conn, error) 
 	if err != nil {
 		return nil, err
 	}
-	sql := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + quoteLiteral(snapshot) +
-		"; SET LOCAL lock_timeout = " + strconv.Itoa(b.LockTimeout)
-	if err := conn.PgConn().Exec(ctx, sql).Close(); err != nil {
+	if err := b.see(ctx, conn, snapshot); err != nil {
 		closeConn(conn.PgConn())
-		return nil, wrapSQL("join the base's snapshot", err)
+		return nil, err
 	}
 	return conn, nil
+}
+
+// see begins a transaction that sees the snapshot, and gives up what the one before it had locked.
+func (b *baseRun) see(ctx context.Context, conn *pgx.Conn, snapshot string) error {
+	sql := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + quoteLiteral(snapshot) +
+		"; SET LOCAL lock_timeout = " + strconv.Itoa(b.LockTimeout)
+	if conn.PgConn().TxStatus() != 'I' {
+		sql = "COMMIT; " + sql
+	}
+	return wrapSQL("join the base's snapshot", conn.PgConn().Exec(ctx, sql).Close())
 }
 
 // dumpSchema stores what pg_dump says of the schema in the snapshot.
@@ -238,6 +246,11 @@ func (b *baseRun) copyTables(ctx context.Context) error {
 				if stored[c.table][c.number], err = b.copyChunk(work, conn.PgConn(), w, c); err != nil {
 					return err
 				}
+				// Whoever holds one table's lock and waits for another's can meet the application halfway, whose
+				// statement the server may then end. And it need not wait for the whole base.
+				if err := b.see(work, conn, b.snapshot); err != nil {
+					return err
+				}
 			}
 		})
 	}
@@ -291,8 +304,8 @@ func (b *baseRun) copyChunk(ctx context.Context, conn *pgconn.PgConn, w *chunkWr
 // unchanged checks that what COPY read was what the snapshot speaks of. The name is
 // looked up in the catalog as it is now, and a table that was truncated or written anew
 // since the snapshot shows it no rows (TRUNCATE and some forms of ALTER TABLE are not
-// MVCC-safe): both would be silent holes. COPY's lock is held until the session ends, so
-// that nothing can change between it and this look.
+// MVCC-safe): both would be silent holes. COPY's lock is held until the transaction ends, so
+// that nothing can change between it and this look; a later chunk looks for itself.
 func (t *tableInfo) unchanged(ctx context.Context, conn *pgconn.PgConn) error {
 	name := quoteIdent(t.Schema, t.Name)
 	results, err := conn.Exec(ctx, "select r::oid, pg_catalog.pg_relation_filenode(r) from (select "+quoteLiteral(name)+"::pg_catalog.regclass as r) x").ReadAll()
