@@ -31,7 +31,7 @@ func (t *Target) loadLargeObjects(ctx context.Context, done map[string]bool) err
 				return err
 			}
 			for table, o := range map[string]*archive.BaseObject{"large_objects": what, "large_object_pages": pages} {
-				if err := t.copyObject(ctx, conn, "COPY txreel_restore."+table+" FROM STDIN", o); err != nil {
+				if err := t.copyObject(ctx, conn, "COPY txreel_restore."+table+" FROM STDIN", table, o); err != nil {
 					return err
 				}
 			}
@@ -45,7 +45,7 @@ func (t *Target) loadLargeObjects(ctx context.Context, done map[string]bool) err
 }
 
 // copyObject loads an object of the base by COPY.
-func (t *Target) copyObject(ctx context.Context, conn *pgx.Conn, sql string, o *archive.BaseObject) error {
+func (t *Target) copyObject(ctx context.Context, conn *pgx.Conn, sql, into string, o *archive.BaseObject) error {
 	key := t.job.Plan.Base.Key(o.Name)
 	r, err := t.job.Archive.OpenObject(ctx, t.job.Plan.Base, *o)
 	if err != nil {
@@ -57,7 +57,7 @@ func (t *Target) copyObject(ctx context.Context, conn *pgx.Conn, sql string, o *
 	case r.Err() != nil:
 		return r.Err() // what the server says of it is only "COPY failed"
 	case err != nil:
-		return fmt.Errorf("load %s: %w", key, err)
+		return fmt.Errorf("load %s into %s: %w", key, into, err)
 	case tag.RowsAffected() != o.Rows:
 		return fmt.Errorf("%w: %s holds %d rows, the manifest says %d", archive.ErrCorrupt, key, tag.RowsAffected(), o.Rows)
 	}

@@ -77,19 +77,8 @@ func (t *Target) loadChunk(ctx context.Context, conn *pgx.Conn, c chunk) error {
 		if _, err := conn.Exec(ctx, "INSERT INTO txreel_restore.chunks VALUES ($1, $2)", c.Name, c.Rows); err != nil {
 			return fmt.Errorf("note chunk %s: %w", key, err)
 		}
-		r, err := t.job.Archive.OpenObject(ctx, t.job.Plan.Base, *c.BaseObject)
-		if err != nil {
+		if err := t.copyObject(ctx, conn, copySQL(c.table), c.table.name(), c.BaseObject); err != nil {
 			return err
-		}
-		defer r.Close()
-		tag, err := conn.PgConn().CopyFrom(ctx, r, copySQL(c.table))
-		switch {
-		case r.Err() != nil:
-			return r.Err() // what the server says of it is only "COPY failed"
-		case err != nil:
-			return fmt.Errorf("load %s into %s: %w", key, c.table.name(), err)
-		case tag.RowsAffected() != c.Rows:
-			return fmt.Errorf("%w: %s holds %d rows, the manifest says %d", archive.ErrCorrupt, key, tag.RowsAffected(), c.Rows)
 		}
 		failpoint.Hit(failpoint.RestoreChunkSent)
 		return nil
