@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -32,7 +33,7 @@ func TestFailpoints(t *testing.T) {
 				seed := rand.Uint64()
 				t.Logf("seed %d", seed)
 				o := &ordeal{t: t, engine: begin(t), random: rand.New(rand.NewPCG(seed, 0)), met: &met, begun: time.Now()}
-				o.place = o.engine.where()
+				o.place, o.spool = o.engine.where(), filepath.Join(t.TempDir(), "spool")
 				o.place.binary = failingTxreel(t)
 				o.endure()
 			})
@@ -126,6 +127,7 @@ type ordeal struct {
 	t      *testing.T
 	engine failEngine
 	place  *place
+	spool  string // folder
 	random *rand.Rand
 	met    *meetings
 	begun  time.Time
