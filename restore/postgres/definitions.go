@@ -116,7 +116,12 @@ func (d *definer) complete(ctx context.Context) error {
 		}
 	}
 	d.whole = true
-	return inTx(ctx, t.control, func() error { return openTriggers(ctx, t.control) })
+	return inTx(ctx, t.control, func() error {
+		if err := d.placeAll(ctx, t.control); err != nil {
+			return err
+		}
+		return openTriggers(ctx, t.control)
+	})
 }
 
 // mayReplica refuses a session in which triggers and foreign keys would act on what is replayed.
@@ -283,33 +288,78 @@ func (d *definer) carryOut(ctx context.Context, e *ddl.Entry) error {
 }
 
 // ready makes a table ready for rows, once definitions have changed: it makes it if rows come for it ahead of the
-// command that made it, and finds out, or makes, what its rows are found by.
-func (d *definer) ready(ctx context.Context, rel *change.Relation) error {
-	conn, quoted := d.r.conn, quote(rel.Schema, rel.Name)
-	var there bool
-	if err := conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", quoted).Scan(&there); err != nil {
-		return fmt.Errorf("look for table %s: %w", quoted, err)
+// command that made it, and finds out, or makes, what its rows are found by. It returns the relation under the name that the
+// table has in the target.
+func (d *definer) ready(ctx context.Context, rel *change.Relation) (*change.Relation, error) {
+	conn := d.r.conn
+	rel, known, err := d.place(ctx, rel)
+	if err != nil {
+		return nil, err
+	}
+	quoted := quote(rel.Schema, rel.Name)
+	there := known
+	if !known {
+		if err := conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", quoted).Scan(&there); err != nil {
+			return nil, fmt.Errorf("look for table %s: %w", quoted, err)
+		}
 	}
 	if !there {
 		if err := d.missing(ctx, rel); err != nil {
-			return err
+			return nil, err
+		}
+	}
+	if !known {
+		if _, err := conn.Exec(ctx, placeSQL, int64(rel.ID), quoted); err != nil {
+			return nil, fmt.Errorf("note where table %s is: %w", quoted, err)
 		}
 	}
 	tab := &table{BaseTable: &archive.BaseTable{Schema: rel.Schema, Name: rel.Name}}
 	var key bool
-	err := conn.QueryRow(ctx, `
+	err = conn.QueryRow(ctx, `
 		SELECT c.oid::int8, EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), c.relreplident::text,
 			array(SELECT a.attname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
 				WHERE i.indrelid = c.oid AND i.indisprimary)
 		FROM pg_catalog.pg_class c WHERE c.oid = $1::regclass`, quoted).Scan(&tab.OID, &key, &tab.Identity, &tab.Key)
 	if err != nil {
-		return fmt.Errorf("look at table %s: %w", quoted, err)
+		return nil, fmt.Errorf("look at table %s: %w", quoted, err)
 	}
 	d.r.tables[rel.String()] = tab
 	if key || tab.Identity != "f" {
-		return nil
+		return rel, nil
 	}
-	return makeHelper(ctx, conn, tab)
+	return rel, makeHelper(ctx, conn, tab)
+}
+
+// placeSQL notes which table of the target has the number that the record gives to one of the source.
+const placeSQL = `INSERT INTO txreel_restore.relations VALUES ($1, $2::regclass)
+	ON CONFLICT (source) DO UPDATE SET target = EXCLUDED.target`
+
+// place finds a table by its number in the source. After ALTER SCHEMA … RENAME the record may go on with the name from
+// before: the server's decoder keeps what it knows of a table until the table itself is changed.
+func (d *definer) place(ctx context.Context, rel *change.Relation) (at *change.Relation, known bool, err error) {
+	now := *rel
+	err = d.r.conn.QueryRow(ctx, `SELECT n.nspname::text, c.relname::text FROM txreel_restore.relations r JOIN pg_catalog.pg_class c ON c.oid = r.target
+		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE r.source = $1`, int64(rel.ID)).Scan(&now.Schema, &now.Name)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return rel, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("look for table %s: %w", rel, err)
+	}
+	return &now, true, nil
+}
+
+// placeAll notes where the base's tables are.
+func (d *definer) placeAll(ctx context.Context, conn *pgx.Conn) error {
+	batch := &pgx.Batch{}
+	for i := range d.r.target.tables {
+		t := &d.r.target.tables[i]
+		batch.Queue(placeSQL, int64(t.OID), quote(t.Schema, t.BaseTable.Name))
+	}
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("note where tables are: %w", err)
+	}
+	return nil
 }
 
 // recount lets every count of rows follow its table, whatever that is called now.

@@ -340,20 +340,22 @@ func (r *replay) heap(ctx context.Context, rel *change.Relation) (*heap, error) 
 			return nil, err
 		}
 	}
-	conn := r.target.control
+	conn, at := r.target.control, rel
 	if r.definer.whole { // what it looks at may be of this very transaction
 		if err := r.pipe.drain(); err != nil {
 			return nil, err
 		}
 		conn = r.conn
-		if err := r.definer.ready(ctx, rel); err != nil {
+		var err error
+		if at, err = r.definer.ready(ctx, rel); err != nil {
 			return nil, err
 		}
 	}
-	h, err := newHeap(ctx, conn, rel, r.tables[rel.String()])
+	h, err := newHeap(ctx, conn, at, r.tables[at.String()])
 	if err != nil {
 		return nil, err
 	}
+	h.relation = rel
 	r.heaps[rel.ID] = h
 	return h, nil
 }
