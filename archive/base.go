@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,9 @@ type Base struct {
 	Objects  []BaseObject    `json:"objects"`          // schema and the like
 	Coverage []Coverage      `json:"coverage"`         // Invariant 9
 	Engine   json.RawMessage `json:"engine,omitempty"` // what only the engine's own restore reads
+	// Partial says that it is no Base but a mend: a few tables, as they stood after Seq, that changes had touched which are in
+	// no log. A restore from a base of before puts them in place of what it has.
+	Partial bool `json:"partial,omitempty"`
 }
 
 // BaseTable is a table in a base.
@@ -163,6 +167,17 @@ func (a *Archive) CommitBase(ctx context.Context, b *Base) error {
 // Bases returns the committed bases of an epoch, oldest first. Bases that were
 // never committed are passed over: they do not exist.
 func (a *Archive) Bases(ctx context.Context, epoch uint64) ([]Base, error) {
+	all, err := a.committed(ctx, epoch)
+	return slices.DeleteFunc(all, func(b Base) bool { return b.Partial }), err
+}
+
+// Mends returns the partial bases of an epoch, oldest first.
+func (a *Archive) Mends(ctx context.Context, epoch uint64) ([]Base, error) {
+	all, err := a.committed(ctx, epoch)
+	return slices.DeleteFunc(all, func(b Base) bool { return !b.Partial }), err
+}
+
+func (a *Archive) committed(ctx context.Context, epoch uint64) ([]Base, error) {
 	var all []Base
 	after := ""
 	for {

@@ -25,6 +25,7 @@ func TestSpecExamples(t *testing.T) {
 		{regexp.MustCompile(`/marks/`), &Mark{}},
 		{regexp.MustCompile(`/choices/`), &Choice{}},
 		{regexp.MustCompile(`/protection/`), &Protection{}},
+		{regexp.MustCompile(`/globals/`), &Globals{}},
 	}
 	examples := regexp.MustCompile("(?s)```json (\\S+)\n(.*?)```").FindAllSubmatch(b, -1)
 	found := 0

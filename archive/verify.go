@@ -350,7 +350,7 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 	if e.json != nil {
 		r.Cause, r.Started = e.json.Cause, e.json.Started
 	}
-	err := v.strays(ctx, epochKey(n)+"/", []string{"epoch.json", "gap.json"}, []string{"bases/", "choices/", "marks/", "protection/", "rollups/1/", "rollups/2/", "segments/"})
+	err := v.strays(ctx, epochKey(n)+"/", []string{"epoch.json", "gap.json"}, []string{"bases/", "choices/", "globals/", "marks/", "protection/", "rollups/1/", "rollups/2/", "segments/"})
 	if err != nil {
 		return nil, err
 	}
@@ -373,6 +373,9 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 	}
 	r.Marks, r.Bases = len(marks), len(bases)
 	if err := v.choices(ctx, n); err != nil {
+		return nil, err
+	}
+	if err := v.globals(ctx, n); err != nil {
 		return nil, err
 	}
 	s := segmentCheck{v: v, report: r, epoch: n, known: true, whole: true, tail: Tail{Epoch: n}, marks: marks}

@@ -23,6 +23,8 @@ type Plan struct {
 	// Proof is a base that was taken at the very cut, which the restored tables are compared with; nil when
 	// there is none, and Base itself when nothing is replayed.
 	Proof *archive.Base `json:"-"`
+	// Mends are the partial bases between Base and the cut: each holds tables that a restore puts in place of its own.
+	Mends []archive.Base `json:"-"`
 
 	// Seq is the cut: the last transaction the restored database will hold.
 	Seq change.Seq `json:"seq"`
@@ -68,6 +70,9 @@ func MakePlan(ctx context.Context, a *archive.Archive, d Dialect, g Goal) (*Plan
 	if p.Base, err = r.base(g.Base); err != nil {
 		return nil, err
 	}
+	if err := p.findMends(ctx, a); err != nil {
+		return nil, err
+	}
 	p.chooseProof(r.bases)
 	for i := range p.Base.Tables {
 		p.BaseRows += p.Base.Tables[i].Rows
@@ -79,12 +84,28 @@ func MakePlan(ctx context.Context, a *archive.Archive, d Dialect, g Goal) (*Plan
 	if err := checkBase(ctx, a, p.Base); err != nil {
 		return nil, err
 	}
+	for i := range p.Mends {
+		if err := checkBase(ctx, a, &p.Mends[i]); err != nil {
+			return nil, err
+		}
+	}
 	protections, err := a.Protections(ctx, p.Epoch)
 	if err != nil {
 		return nil, err
 	}
 	p.Protection = archive.Spans(protections)
 	return p, p.neighbours(ctx, a)
+}
+
+// findMends finds the partial bases that belong into the replay.
+func (p *Plan) findMends(ctx context.Context, a *archive.Archive) error {
+	all, err := a.Mends(ctx, p.Epoch)
+	for i := range all {
+		if all[i].Seq > p.Base.Seq && all[i].Seq <= p.Seq {
+			p.Mends = append(p.Mends, all[i])
+		}
+	}
+	return err
 }
 
 // neighbours looks up the last transaction taken and the first one left out.

@@ -50,9 +50,17 @@ type BasePoint struct {
 	Tables   int             `json:"tables"`
 }
 
-func (p *Plan) base() BasePoint {
-	b := p.Base
+func basePoint(b *archive.Base) BasePoint {
 	return BasePoint{ID: b.ID, Seq: b.Seq, Position: b.Position, Finished: b.Finished, Server: b.Server, Tables: len(b.Tables)}
+}
+
+// mends names the partial bases.
+func (p *Plan) mends() []BasePoint {
+	var all []BasePoint
+	for i := range p.Mends {
+		all = append(all, basePoint(&p.Mends[i]))
+	}
+	return all
 }
 
 // MarshalJSON adds base, cut and next in the form of reports.
@@ -62,10 +70,11 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 		*plain
 		Base     BasePoint          `json:"base"`
 		Proof    string             `json:"proof,omitempty"` // the base at the cut
+		Mends    []BasePoint        `json:"partial_bases,omitempty"`
 		Cut      *Point             `json:"chosen"`
 		Next     *Point             `json:"next_excluded"`
 		Coverage []archive.Coverage `json:"coverage"`
-	}{(*plain)(p), p.base(), p.proof(), point(p.Cut), point(p.Next), p.Base.Coverage})
+	}{(*plain)(p), basePoint(p.Base), p.proof(), p.mends(), point(p.Cut), point(p.Next), p.Base.Coverage})
 }
 
 // proof names the base at the cut; "" when there is none.
@@ -102,6 +111,10 @@ func (p *Plan) String() string {
 	line("replay", "%d transactions, %d rows, %d bytes, from %d segments of %d bytes", p.Transactions, p.Rows, p.Bytes, p.Segments, p.SegmentBytes)
 	if n := len(p.Definitions); n > 0 {
 		line("definitions", "%d of them change the schema, and say how", n)
+	}
+	for i := range p.Mends {
+		m := &p.Mends[i]
+		line("partial base", "%s after %s: %d tables, put in place there: %s", m.ID, m.Seq, len(m.Tables), m.Reason)
 	}
 	if text := p.protection(); text != "" {
 		line("zero-loss", "%s", text)
@@ -148,6 +161,7 @@ type Report struct {
 	ZeroLoss string         `json:"zero_loss,omitempty"` // what the spans mean for the point
 	Rows     uint64         `json:"replayed_rows"`
 	Proof    string         `json:"proof,omitempty"` // the base at the cut, which the tables were compared with
+	Mends    []BasePoint    `json:"partial_bases,omitempty"`
 	Tables   []TableRows    `json:"tables"`
 	// Sequences says what the values of sequences rest on, where the log does not tell them.
 	Sequences *Sequences         `json:"sequences,omitempty"`
@@ -159,7 +173,7 @@ type Report struct {
 
 func newReport(p *Plan) *Report {
 	return &Report{
-		Archive: p.Archive, Epoch: p.Epoch, Goal: p.Goal, Base: p.base(), Cut: point(p.Cut), Next: point(p.Next),
+		Archive: p.Archive, Epoch: p.Epoch, Goal: p.Goal, Base: basePoint(p.Base), Mends: p.mends(), Cut: point(p.Cut), Next: point(p.Next),
 		Replayed: p.Transactions, Rows: p.Rows, Coverage: p.Base.Coverage,
 		Spans: p.Protection, ZeroLoss: p.protection(), Proof: p.proof(),
 	}
@@ -182,6 +196,9 @@ func (r *Report) String() string {
 		line("left out", "nothing that is recorded")
 	}
 	line("replayed", "%d transactions, %d rows on base %s", r.Replayed, r.Rows, r.Base.ID)
+	for _, m := range r.Mends {
+		line("partial base", "%s after %s: %d tables, put in place there", m.ID, m.Seq, m.Tables)
+	}
 	if r.ZeroLoss != "" {
 		line("zero-loss", "%s", r.ZeroLoss)
 	}

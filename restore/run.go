@@ -103,7 +103,7 @@ func (r *runner) replay(ctx context.Context) error {
 	if r.held < r.plan.Base.Seq || r.held > r.plan.Seq {
 		return fmt.Errorf("the target says it holds transaction %s, the plan goes from %s to %s", r.held, r.plan.Base.Seq, r.plan.Seq)
 	}
-	if r.held < r.plan.Seq {
+	if r.held < r.plan.Seq || len(r.plan.Mends) > 0 {
 		err := r.target.Replay(ctx, func(after change.Seq) *archive.Stream {
 			return r.archive.Stream(ctx, r.plan.Epoch, after+1, r.plan.Seq, r.opts.SpillDir)
 		})

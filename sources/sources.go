@@ -51,6 +51,13 @@ func Script(statements []Statement) string {
 	return b.String()
 }
 
+// BaseRequest says what a base is to be taken of, and why.
+type BaseRequest struct {
+	Reason string // "" when none is asked for
+	// Tables are the tables of a partial base, by the numbers that a PostgreSQL has for them; nil is the whole database.
+	Tables []uint32
+}
+
 // BaseProgress is how far a base has come.
 type BaseProgress struct {
 	Done, Total int64 // in a unit of the engine's own

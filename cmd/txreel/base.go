@@ -34,7 +34,7 @@ func (c *baseCmd) Run(a *app) error {
 	}
 	bars := newBars(a.stderr, c.JSON)
 	started := time.Now()
-	b, err := db.takeBase(a.ctx, ar, epoch, c.Reason, func(p sources.BaseProgress) {
+	b, err := db.takeBase(a.ctx, ar, epoch, sources.BaseRequest{Reason: c.Reason}, func(p sources.BaseProgress) {
 		bars.set("base", p.Done, p.Total, fmt.Sprintf("%s rows, %s", humanize.Comma(p.Rows), humanize.IBytes(uint64(p.Bytes))))
 	})
 	bars.close()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"txreel/archive"
 	"txreel/change"
 	"txreel/segment"
+	"txreel/sources"
 )
 
 const (
@@ -25,27 +27,31 @@ const (
 	baseRest = 3
 )
 
-// baseKeeper sees to it that the end of the record can be restored: it takes a base
-// when the epoch has none, and whenever a table is not what the last base says it is.
+// baseKeeper sees to it that the end of the record can be restored, and within bounded time: it takes a base when the epoch has none,
+// when the last one is old, and whenever something is not what it says and the record does not tell how that came about.
 type baseKeeper struct {
 	archive *archive.Archive
 	epoch   uint64
 	source  database
+	every   time.Duration // how old the last base may get; 0: as old as it likes
 	log     zerolog.Logger
 	wake    chan struct{}
 	beat    chan struct{} // asks the capture for a heartbeat
-	rest    time.Time     // no base begins before that; of run's goroutine
-	last    *archive.Base // of run's goroutine, too
+
+	// Of run's goroutine.
+	rest time.Time     // no base begins before that
+	last *archive.Base // the last whole base
+	mend *archive.Base // the last partial one behind it; nil when there is none
 
 	mu       sync.Mutex
 	base     change.Seq        // the last base holds transactions up to here
 	versions map[string]uint64 // its table definitions; nil while there is no base
-	tracked  bool              // versions say something: see tracked
+	stales   bool              // it becomes stale when they change
 	changed  string            // a table seen with another definition behind base
 }
 
-func newBaseKeeper(a *archive.Archive, epoch uint64, source database, log zerolog.Logger) *baseKeeper {
-	return &baseKeeper{archive: a, epoch: epoch, source: source, log: log, wake: make(chan struct{}, 1), beat: make(chan struct{}, 1)}
+func newBaseKeeper(a *archive.Archive, epoch uint64, source database, every time.Duration, log zerolog.Logger) *baseKeeper {
+	return &baseKeeper{archive: a, epoch: epoch, source: source, every: every, log: log, wake: make(chan struct{}, 1), beat: make(chan struct{}, 1)}
 }
 
 // shipped looks through a segment that became durable. It runs on the capture
@@ -53,28 +59,20 @@ func newBaseKeeper(a *archive.Archive, epoch uint64, source database, log zerolo
 func (k *baseKeeper) shipped(s *archive.Sealed) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.versions == nil || !k.tracked || k.changed != "" {
+	watched := k.source.watched()
+	if k.versions == nil || !k.stales && watched == "" || k.changed != "" {
 		return
 	}
 	x, err := s.Index()
-	if err == nil {
+	if err != nil {
+		return // the keeper looks by itself, too
+	}
+	if k.stales {
 		k.compare(x)
 	}
-	if k.changed != "" {
+	if k.changed != "" || !k.stales && slices.ContainsFunc(x.Tables, func(t change.Table) bool { return t.String() == watched }) {
 		k.poke()
 	}
-}
-
-// tracked reports whether the source tells a table's definitions apart. One whose log holds
-// the statements that change them does not: a restore runs them, and no base becomes stale. A base
-// without tables says nothing of its source.
-func tracked(versions map[string]uint64) bool {
-	for _, version := range versions {
-		if version != 0 {
-			return true
-		}
-	}
-	return len(versions) == 0
 }
 
 // compare looks for a table whose definition is not the base's, in transactions
@@ -120,12 +118,12 @@ func (k *baseKeeper) hurry() {
 func (k *baseKeeper) run(ctx context.Context) {
 	for {
 		pause, wake := catalogInterval, k.wake
-		reason, err := k.due(ctx)
-		if err == nil && reason != "" {
+		due, err := k.due(ctx)
+		if err == nil && due.Reason != "" {
 			if left := time.Until(k.rest); left > 0 {
-				k.log.Warn().Str("reason", reason).Time("until", k.rest).Msg("base put off, so that the source is not read all the time; without a log of definitions points since the change are not restorable until it is taken")
+				k.log.Warn().Str("reason", due.Reason).Time("until", k.rest).Msg("base put off, so that the source is not read all the time; without a log of definitions points since the change are not restorable until it is taken")
 				pause, wake = left, nil
-			} else if err = k.take(ctx, reason); err == nil {
+			} else if err = k.take(ctx, due); err == nil {
 				continue // the definitions may have changed while it was taken
 			}
 		}
@@ -150,43 +148,85 @@ func (k *baseKeeper) restAfter(started, ended time.Time) {
 	k.rest = ended.Add(baseRest * ended.Sub(started))
 }
 
-// due returns why a base must be taken, or "".
-func (k *baseKeeper) due(ctx context.Context) (string, error) {
+// due returns which base must be taken, if any.
+func (k *baseKeeper) due(ctx context.Context) (none sources.BaseRequest, err error) {
 	if k.versions == nil {
 		bases, err := k.archive.Bases(ctx, k.epoch)
 		if err != nil {
-			return "", err
+			return none, err
 		}
 		if len(bases) == 0 {
-			return "first base of the epoch", nil
+			return sources.BaseRequest{Reason: "first base of the epoch"}, nil
+		}
+		mends, err := k.archive.Mends(ctx, k.epoch)
+		if err != nil {
+			return none, err
 		}
 		if err := k.adopt(ctx, &bases[len(bases)-1]); err != nil {
-			return "", err
+			return none, err
+		}
+		for i := range mends {
+			k.adoptMend(&mends[i])
 		}
 	}
 	k.mu.Lock()
 	changed := k.changed
 	k.mu.Unlock()
 	if changed != "" {
-		return "the definition of " + changed + " changed", nil
+		return sources.BaseRequest{Reason: "the definition of " + changed + " changed"}, nil
 	}
-	return k.source.changed(ctx, k.last) // what no row has shown yet
+	old, err := k.old(ctx)
+	if err != nil || old.Reason != "" {
+		return old, err
+	}
+	return k.source.lacking(ctx, k.last, k.mend) // what no row has shown yet
+}
+
+// old asks for a base when the last one is too old, and not all there is.
+func (k *baseKeeper) old(ctx context.Context) (due sources.BaseRequest, err error) {
+	started, err := time.Parse(time.RFC3339, k.last.Started)
+	if err != nil || k.every <= 0 || time.Since(started) < k.every {
+		return due, nil // a base that does not say when it was taken has not been kept by this program
+	}
+	tail, err := k.archive.Tail(ctx, k.epoch)
+	if err == nil && tail.Seq > k.last.Seq {
+		due.Reason = fmt.Sprintf("the last base is %s old", time.Since(started).Round(time.Minute))
+	}
+	return due, err
+}
+
+// adoptMend makes b the partial base to compare with, if it is behind the last whole one.
+func (k *baseKeeper) adoptMend(b *archive.Base) {
+	if b.Seq >= k.last.Seq && (k.mend == nil || b.Seq >= k.mend.Seq) {
+		k.mend = b
+	}
+	k.restFor(b)
+}
+
+// restFor leaves the source alone after a base was taken of it; the archive says how long that took, so that a restart
+// knows it too.
+func (k *baseKeeper) restFor(b *archive.Base) {
+	started, err1 := time.Parse(time.RFC3339, b.Started)
+	ended, err2 := time.Parse(time.RFC3339, b.Finished)
+	if err1 == nil && err2 == nil {
+		k.restAfter(started, ended)
+	}
 }
 
 // adopt makes b the base to compare with, and looks through what was recorded
 // since.
 func (k *baseKeeper) adopt(ctx context.Context, b *archive.Base) error {
-	versions := b.Versions()
-	k.last = b
-	k.mu.Lock()
-	k.base, k.versions, k.tracked, k.changed = b.Seq, versions, tracked(versions), ""
-	k.mu.Unlock()
-	started, err1 := time.Parse(time.RFC3339, b.Started)
-	ended, err2 := time.Parse(time.RFC3339, b.Finished)
-	if err1 == nil && err2 == nil { // from the archive, so that a restart knows it too
-		k.restAfter(started, ended)
+	stales, err := k.source.stales(b)
+	if err != nil {
+		return err
 	}
-	if !k.tracked { // which nobody but this goroutine sets
+	versions := b.Versions()
+	k.last, k.mend = b, nil
+	k.mu.Lock()
+	k.base, k.versions, k.stales, k.changed = b.Seq, versions, stales, ""
+	k.mu.Unlock()
+	k.restFor(b)
+	if !stales {
 		return nil
 	}
 	for x, err := range k.archive.Segments(ctx, k.epoch, b.Seq+1) {
@@ -207,10 +247,10 @@ func (k *baseKeeper) adopt(ctx context.Context, b *archive.Base) error {
 	return nil
 }
 
-func (k *baseKeeper) take(ctx context.Context, reason string) error {
+func (k *baseKeeper) take(ctx context.Context, due sources.BaseRequest) error {
 	started := time.Now()
-	k.log.Info().Str("reason", reason).Msg("base started")
-	b, err := k.source.takeBase(ctx, k.archive, k.epoch, reason, nil)
+	k.log.Info().Str("reason", due.Reason).Bool("partial", due.Tables != nil).Msg("base started")
+	b, err := k.source.takeBase(ctx, k.archive, k.epoch, due, nil)
 	k.restAfter(started, time.Now())
 	if err != nil {
 		return fmt.Errorf("base: %w", err)
@@ -224,5 +264,9 @@ func (k *baseKeeper) take(ctx context.Context, reason string) error {
 	}
 	k.log.Info().Str("base", b.ID).Str("seq", b.Seq.String()).Int("tables", len(b.Tables)).Int64("rows", rows).
 		Int64("bytes", b.Size()).Dur("took", time.Since(started)).Msg("base finished")
+	if b.Partial {
+		k.adoptMend(b)
+		return nil
+	}
 	return k.adopt(ctx, b)
 }

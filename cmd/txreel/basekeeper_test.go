@@ -49,19 +49,6 @@ func TestKeeperCompares(t *testing.T) {
 // TestKeeperSparesIndexes has a base of a source that does not tell definitions apart: no
 // segment can change that, and none is decoded. Without it, each is.
 func TestKeeperSparesIndexes(t *testing.T) {
-	for _, c := range []struct {
-		name     string
-		versions map[string]uint64
-		want     bool
-	}{
-		{"no tables", map[string]uint64{}, true},
-		{"not told apart", map[string]uint64{"s.a": 0, "s.b": 0}, false},
-		{"told apart", map[string]uint64{"s.a": 0, "s.b": 7}, true},
-	} {
-		if got := tracked(c.versions); got != c.want {
-			t.Errorf("%s: tracked %t", c.name, got)
-		}
-	}
 	store, err := dir.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +57,7 @@ func TestKeeperSparesIndexes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := newBaseKeeper(a, 1, nil, zerolog.Nop())
+	k := newBaseKeeper(a, 1, &mysqlDatabase{}, 0, zerolog.Nop())
 	if err := k.adopt(t.Context(), &archive.Base{Epoch: 1, Tables: []archive.BaseTable{{Schema: "s", Name: "a"}}}); err != nil {
 		t.Error(err)
 	}
@@ -105,7 +92,7 @@ func TestKeeperRests(t *testing.T) {
 	pg.MustExec(t, "postgres", "create table made_since (id int primary key)")
 
 	var log lockedBuffer
-	k := newBaseKeeper(a, epoch.Number, (&databaseFlags{sourceFlag: sourceFlag{Source: pg.URL("postgres")}}).database(), zerolog.New(&log))
+	k := newBaseKeeper(a, epoch.Number, (&databaseFlags{sourceFlag: sourceFlag{Source: pg.URL("postgres")}}).database(), 0, zerolog.New(&log))
 	done := make(chan struct{})
 	go func() { defer close(done); k.run(ctx) }()
 	for !strings.Contains(log.String(), "base put off") {

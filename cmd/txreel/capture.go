@@ -29,6 +29,7 @@ type captureCmd struct {
 	FlushAge       time.Duration `default:"1s" help:"Ship a segment when its oldest commit is this old."`
 	FlushSize      byteSize      `default:"8MiB" help:"Ship a segment when it is this large, compressed."`
 	Heartbeat      time.Duration `default:"1m" help:"Ship a segment at least this often, also when nothing happens."`
+	BaseEvery      time.Duration `default:"24h" help:"Take a base when the last one is this old and not all there is; 0: never for that reason."`
 	SequenceSample time.Duration `default:"10s" help:"PostgreSQL: sample sequences into the record this often at most, while there is traffic; 0 switches it off."`
 	syncFlags
 	Metrics   string `placeholder:"ADDR" help:"Serve Prometheus metrics and /healthz there, such as 127.0.0.1:9187."`
@@ -335,7 +336,7 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	r.sure = math.MaxUint64
 
 	// The keeper takes bases beside the stream; it ends with it.
-	keeper := newBaseKeeper(a, epoch.Number, r.database, r.log)
+	keeper := newBaseKeeper(a, epoch.Number, r.database, r.BaseEvery, r.log)
 	ctx, cancel := context.WithCancel(ctx)
 	var joined sync.WaitGroup
 	joined.Go(func() { keeper.run(ctx) })

@@ -33,10 +33,16 @@ type database interface {
 
 	// takeBase reads a base snapshot into the archive; finishBase commits it once the
 	// archive has come past it. hurry, if not nil, asks the capture to get there.
-	takeBase(ctx context.Context, a *archive.Archive, epoch uint64, reason string, progress func(sources.BaseProgress)) (*archive.Base, error)
+	takeBase(ctx context.Context, a *archive.Archive, epoch uint64, r sources.BaseRequest, progress func(sources.BaseProgress)) (*archive.Base, error)
 	finishBase(ctx context.Context, a *archive.Archive, b *archive.Base, hurry func()) error
-	// changed says why points behind the last base, b, need another one, such as a table that is not what it says; or "".
-	changed(ctx context.Context, b *archive.Base) (string, error)
+	// lacking says which base points behind the last whole one, b, need, such as for a table that is not what it says. mend
+	// is the last partial one behind b, or nil.
+	lacking(ctx context.Context, b, mend *archive.Base) (sources.BaseRequest, error)
+	// watched is the table, schema.name, whose rows say that something may be lacking; "" when there is none.
+	watched() string
+	// stales reports whether b becomes stale by a change of a table's definition. One does not if the log holds the
+	// statements that change them: a restore carries them out.
+	stales(b *archive.Base) (bool, error)
 
 	// mark notes a point of the source's log under a name, and returns what looks for it
 	// in the archive.

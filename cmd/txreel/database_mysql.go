@@ -174,13 +174,13 @@ func replicaIdentity(name string) (id uint32, uuid string) {
 // continues accepts every epoch: GTIDs say what is missing, however it was recorded.
 func (d *mysqlDatabase) continues(archive.Epoch) error { return nil }
 
-func (d *mysqlDatabase) takeBase(ctx context.Context, a *archive.Archive, epoch uint64, reason string, progress func(sources.BaseProgress)) (*archive.Base, error) {
+func (d *mysqlDatabase) takeBase(ctx context.Context, a *archive.Archive, epoch uint64, r sources.BaseRequest, progress func(sources.BaseProgress)) (*archive.Base, error) {
 	url, err := mysqlURL(d.Source)
 	if err != nil {
 		return nil, err
 	}
 	return mysql.TakeBase(ctx, a, epoch, mysql.BaseOptions{
-		URL: url, Reason: reason, Jobs: d.BaseJobs, SpillDir: d.SpillDir, AllowLock: d.AllowLock,
+		URL: url, Reason: r.Reason, Jobs: d.BaseJobs, SpillDir: d.SpillDir, AllowLock: d.AllowLock,
 		LockTimeout: int(d.LockTimeout.Seconds()), Progress: progress,
 	})
 }
@@ -189,9 +189,15 @@ func (d *mysqlDatabase) finishBase(ctx context.Context, a *archive.Archive, b *a
 	return mysql.FinishBase(ctx, a, b, hurry)
 }
 
-// changed never asks for a base: the log holds the statements that change definitions, and a
+// lacking never asks for a base: the log holds the statements that change definitions, and a
 // restore runs them again.
-func (d *mysqlDatabase) changed(context.Context, *archive.Base) (string, error) { return "", nil }
+func (d *mysqlDatabase) lacking(context.Context, *archive.Base, *archive.Base) (r sources.BaseRequest, err error) {
+	return r, nil
+}
+
+func (d *mysqlDatabase) watched() string { return "" }
+
+func (d *mysqlDatabase) stales(*archive.Base) (bool, error) { return false, nil }
 
 // mark notes what the server has committed. Nothing is written: MySQL's log has no place
 // for a message.

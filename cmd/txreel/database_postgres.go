@@ -13,6 +13,7 @@ import (
 	"txreel/change"
 	"txreel/sources"
 	"txreel/sources/postgres"
+	"txreel/sources/postgres/ddl"
 )
 
 // slotFlags name what txreel keeps on a PostgreSQL source.
@@ -211,9 +212,9 @@ func (d *postgresDatabase) continues(epoch archive.Epoch) error {
 		epoch.Number, slot, publication, d.Slot, d.Publication, slot, publication)
 }
 
-func (d *postgresDatabase) takeBase(ctx context.Context, a *archive.Archive, epoch uint64, reason string, progress func(sources.BaseProgress)) (*archive.Base, error) {
+func (d *postgresDatabase) takeBase(ctx context.Context, a *archive.Archive, epoch uint64, r sources.BaseRequest, progress func(sources.BaseProgress)) (*archive.Base, error) {
 	return postgres.TakeBase(ctx, a, epoch, postgres.BaseOptions{
-		URL: d.Source, Publication: d.Publication, Reason: reason, Jobs: d.BaseJobs, PgDump: d.PgDump, SpillDir: d.SpillDir,
+		URL: d.Source, Publication: d.Publication, BaseRequest: r, Jobs: d.BaseJobs, PgDump: d.PgDump, SpillDir: d.SpillDir,
 		LockTimeout: int(d.LockTimeout.Milliseconds()), Progress: progress,
 	})
 }
@@ -222,34 +223,50 @@ func (d *postgresDatabase) finishBase(ctx context.Context, a *archive.Archive, b
 	return postgres.FinishBase(ctx, a, b, hurry)
 }
 
-func (d *postgresDatabase) changed(ctx context.Context, b *archive.Base) (reason string, err error) {
-	versions := b.Versions()
-	err = d.connected(ctx, func(conn *pgx.Conn) error {
-		if reason, err = postgres.Inexact(ctx, conn, b); err != nil || reason != "" {
+func (d *postgresDatabase) watched() string { return ddl.Schema + "." + ddl.Table }
+
+func (d *postgresDatabase) stales(b *archive.Base) (bool, error) {
+	logged, err := postgres.Logged(b)
+	return !logged, err
+}
+
+func (d *postgresDatabase) lacking(ctx context.Context, b, mend *archive.Base) (r sources.BaseRequest, err error) {
+	stales, err := d.stales(b)
+	if err != nil {
+		return r, err
+	}
+	err = d.connected(ctx, func(conn *pgx.Conn) (err error) {
+		if stales {
+			r.Reason, err = changedTable(ctx, conn, b.Versions())
 			return err
 		}
-		if err := postgres.TrimDefinitions(ctx, conn, b); err != nil {
+		if r, err = postgres.Lacking(ctx, conn, b, mend); err != nil || r.Reason != "" {
 			return err
 		}
-		tables, err := postgres.Tables(ctx, conn)
-		if err != nil {
-			return err
-		}
-		for _, t := range tables {
-			if v, ok := versions[t.String()]; !ok {
-				reason = "table " + t.String() + " was created"
-				return nil
-			} else if v != t.Version {
-				reason = "the definition of " + t.String() + " changed"
-				return nil
-			}
-		}
-		if len(tables) != len(versions) {
-			reason = "a table was dropped"
-		}
-		return nil
+		return postgres.TrimDefinitions(ctx, conn, b)
 	})
-	return reason, err
+	return r, err
+}
+
+// changedTable looks for a table that is not what a base says of it; "" when there is none.
+func changedTable(ctx context.Context, conn *pgx.Conn, versions map[string]uint64) (reason string, err error) {
+	tables, err := postgres.Tables(ctx, conn)
+	if err != nil {
+		return "", err
+	}
+	for _, t := range tables {
+		v, ok := versions[t.String()]
+		switch {
+		case !ok:
+			return "table " + t.String() + " was created", nil
+		case v != t.Version:
+			return "the definition of " + t.String() + " changed", nil
+		}
+	}
+	if len(tables) != len(versions) {
+		return "a table was dropped", nil
+	}
+	return "", nil
 }
 
 // mark writes a message into the log, which becomes a transaction of the record.

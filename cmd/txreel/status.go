@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -54,10 +56,12 @@ type baseStatus struct {
 	Tables   int        `json:"tables"`
 	Rows     int64      `json:"rows"`
 	Bytes    int64      `json:"bytes"`
+	// Partial says that it holds some tables only, which a restore from a base of before puts in place.
+	Partial bool `json:"partial,omitempty"`
 }
 
 func baseLine(b *archive.Base) baseStatus {
-	s := baseStatus{ID: b.ID, Seq: b.Seq, Reason: b.Reason, Finished: b.Finished, Tables: len(b.Tables), Bytes: b.Size()}
+	s := baseStatus{ID: b.ID, Seq: b.Seq, Partial: b.Partial, Reason: b.Reason, Finished: b.Finished, Tables: len(b.Tables), Bytes: b.Size()}
 	for i := range b.Tables {
 		s.Rows += b.Tables[i].Rows
 	}
@@ -142,6 +146,14 @@ func epochReport(ctx context.Context, ar *archive.Archive, e archive.Epoch) (epo
 		s.Bases = append(s.Bases, baseLine(&bases[i]))
 		s.Coverage = bases[i].Coverage
 	}
+	mends, err := ar.Mends(ctx, e.Number)
+	if err != nil {
+		return s, err
+	}
+	for i := range mends {
+		s.Bases = append(s.Bases, baseLine(&mends[i]))
+	}
+	slices.SortStableFunc(s.Bases, func(a, b baseStatus) int { return cmp.Compare(a.Seq, b.Seq) })
 	protections, err := ar.Protections(ctx, e.Number)
 	if err != nil {
 		return s, err
@@ -182,7 +194,11 @@ func (r *statusReport) print(a *app) error {
 			fmt.Fprintln(w, "  record  nothing yet")
 		}
 		for _, b := range e.Bases {
-			fmt.Fprintf(w, "  base    %s after %s: %d tables, %s rows, %s (%s)\n", b.ID, b.Seq, b.Tables, humanize.Comma(b.Rows), humanize.IBytes(uint64(b.Bytes)), b.Reason)
+			what := "base   "
+			if b.Partial {
+				what = "partial"
+			}
+			fmt.Fprintf(w, "  %s %s after %s: %d tables, %s rows, %s (%s)\n", what, b.ID, b.Seq, b.Tables, humanize.Comma(b.Rows), humanize.IBytes(uint64(b.Bytes)), b.Reason)
 		}
 		if len(e.Bases) == 0 {
 			fmt.Fprintln(w, "  base    none: nothing of this epoch can be restored yet")

@@ -1,15 +1,17 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"txreel/change"
 	"txreel/internal/dbtest"
 )
 
 // TestRewrites fills columns with values of which no log has any. A restore to a point right behind says which table is not
-// exact; a base is taken at once, and from it on everything is. The log itself can be neither forged nor switched off unseen.
+// exact; a base of that table follows, and from it on everything is, also restored from the base of before. The log itself can be neither forged nor switched off unseen.
 func TestRewrites(t *testing.T) {
 	t.Parallel()
 	pg := dbtest.PG(t)
@@ -29,19 +31,44 @@ func TestRewrites(t *testing.T) {
 		t.Errorf("the exact table holds %s", got)
 	}
 
-	// The definition is the same as before, and only the log of definitions tells.
-	eventually(t, patience(), "a base knows the new column", func() bool {
-		bases, err := a.Bases(t.Context(), 1)
-		return err == nil && len(bases) > 1 && bases[len(bases)-1].Seq >= drawn
-	})
-	s.exec(`ALTER TABLE drawn ALTER r TYPE float8 USING random()`)
-	again := s.waitPast(a, s.here()).Seq
-	eventually(t, patience()+time.Minute, "a base holds what the rewrite drew", func() bool {
-		bases, err := a.Bases(t.Context(), 1)
-		return err == nil && bases[len(bases)-1].Seq >= again
-	})
-	s.restore("exact_again")
+	mended := func(tables string, behind change.Seq) {
+		t.Helper()
+		eventually(t, patience()+time.Minute, "a partial base holds what the rewrite drew", func() bool {
+			mends, err := a.Mends(t.Context(), 1)
+			if err != nil || len(mends) == 0 || mends[len(mends)-1].Seq < behind {
+				return false
+			}
+			var names []string
+			for _, tab := range mends[len(mends)-1].Tables {
+				names = append(names, tab.Name)
+			}
+			slices.Sort(names)
+			return strings.Join(names, " ") == tables
+		})
+	}
+	mended("drawn exact", drawn)
+	// The definition is the same as before, and only the log of definitions tells. Meanwhile the table is called otherwise, and others refer to it.
+	s.exec(`CREATE TABLE refers (id int PRIMARY KEY REFERENCES drawn ON DELETE CASCADE); INSERT INTO refers VALUES (3); UPDATE exact SET v = 'later'`)
+	s.exec(`BEGIN; ALTER TABLE drawn ALTER r TYPE float8 USING random(); ALTER TABLE drawn RENAME TO redrawn; CREATE TABLE gone AS SELECT 1 AS a; ALTER TABLE gone ADD r float8 DEFAULT random(); DROP TABLE gone; COMMIT`)
+	mended("redrawn", s.waitPast(a, s.here()).Seq)
+	s.exec(`DELETE FROM redrawn WHERE id = 3; INSERT INTO redrawn VALUES (30, 0.5)`)
+	s.waitPast(a, s.here())
+	if bases, err := a.Bases(t.Context(), 1); err != nil || len(bases) != 1 {
+		t.Errorf("%d bases of everything (%v): one says it all", len(bases), err)
+	}
+	mends, err := a.Mends(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = s.restore("exact_again")
 	s.same("exact_again")
+	if !contains(r.stdout, "partial base", mends[1].ID) || strings.Contains(r.stdout+r.stderr, "is not exact") {
+		t.Errorf("the report says\n%s%s", r.stdout, r.stderr)
+	}
+	s.restore("right_there", "--to-seq", mends[1].Seq.String()) // nothing is replayed behind it
+	if want, got := s.value(`SELECT sum(r)::text FROM redrawn WHERE id < 30`), s.in("right_there", `SELECT sum(r)::text FROM redrawn WHERE id NOT IN (3, 30)`); want != got {
+		t.Errorf("at the partial base the sum of what was drawn is %s, want %s", got, want)
+	}
 
 	s.exec(`CREATE ROLE forger LOGIN; GRANT ALL ON SCHEMA public TO forger`)
 	for _, sql := range []string{

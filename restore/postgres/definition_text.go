@@ -244,7 +244,7 @@ func (d *definer) judge(ctx context.Context, e *ddl.Entry, a *attempt) error {
 		if why == "" || len(o.Names) != 2 {
 			continue
 		}
-		_, err := d.r.conn.Exec(ctx, "INSERT INTO txreel_restore.inexact VALUES ($1, $2, $3)", o.Names[0]+"."+o.Names[1], d.r.seq.String(), why)
+		_, err := d.r.conn.Exec(ctx, "INSERT INTO txreel_restore.inexact VALUES ($1::regclass, $2, $3)", quote(o.Names...), d.r.seq.String(), why)
 		if err != nil {
 			return fmt.Errorf("note that %s is not exact: %w", o.Identity, err)
 		}

@@ -462,13 +462,14 @@ func (t *Target) relist(ctx context.Context) error {
 
 // warnInexact names the tables that changes of definitions have filled with other values than the source's.
 func (t *Target) warnInexact(ctx context.Context) error {
-	rows, err := t.control.Query(ctx, "SELECT tab, seq, why FROM txreel_restore.inexact ORDER BY seq, tab")
+	rows, err := t.control.Query(ctx, `SELECT n.nspname::text || '.' || c.relname::text, i.seq, i.why FROM txreel_restore.inexact i JOIN pg_catalog.pg_class c ON c.oid = i.relation
+		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY i.seq, 1`)
 	if err != nil {
 		return fmt.Errorf("read the restore's progress: %w", err)
 	}
 	var tab, seq, why string
 	_, err = pgx.ForEachRow(rows, []any{&tab, &seq, &why}, func() error {
-		t.warn("table %s is not exact: transaction %s rewrote it, and %s; behind the next base snapshot it is exact again", tab, seq, why)
+		t.warn("table %s is not exact: transaction %s rewrote it, and %s; behind the next base snapshot of it it is exact again", tab, seq, why)
 		return nil
 	})
 	if err != nil {

@@ -31,7 +31,7 @@ func (t *Target) loadLargeObjects(ctx context.Context, done map[string]bool) err
 				return err
 			}
 			for table, o := range map[string]*archive.BaseObject{"large_objects": what, "large_object_pages": pages} {
-				if err := t.copyObject(ctx, conn, "COPY txreel_restore."+table+" FROM STDIN", table, o); err != nil {
+				if err := t.copyObject(ctx, conn, t.job.Plan.Base, "COPY txreel_restore."+table+" FROM STDIN", table, o); err != nil {
 					return err
 				}
 			}
@@ -44,10 +44,10 @@ func (t *Target) loadLargeObjects(ctx context.Context, done map[string]bool) err
 	return nil
 }
 
-// copyObject loads an object of the base by COPY.
-func (t *Target) copyObject(ctx context.Context, conn *pgx.Conn, sql, into string, o *archive.BaseObject) error {
-	key := t.job.Plan.Base.Key(o.Name)
-	r, err := t.job.Archive.OpenObject(ctx, t.job.Plan.Base, *o)
+// copyObject loads an object of a base by COPY.
+func (t *Target) copyObject(ctx context.Context, conn *pgx.Conn, b *archive.Base, sql, into string, o *archive.BaseObject) error {
+	key := b.Key(o.Name)
+	r, err := t.job.Archive.OpenObject(ctx, b, *o)
 	if err != nil {
 		return err
 	}

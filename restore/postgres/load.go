@@ -77,7 +77,7 @@ func (t *Target) loadChunk(ctx context.Context, conn *pgx.Conn, c chunk) error {
 		if _, err := conn.Exec(ctx, "INSERT INTO txreel_restore.chunks VALUES ($1, $2)", c.Name, c.Rows); err != nil {
 			return fmt.Errorf("note chunk %s: %w", key, err)
 		}
-		if err := t.copyObject(ctx, conn, copySQL(c.table), c.table.name(), c.BaseObject); err != nil {
+		if err := t.copyObject(ctx, conn, t.job.Plan.Base, copySQL(c.table), c.table.name(), c.BaseObject); err != nil {
 			return err
 		}
 		failpoint.Hit(failpoint.RestoreChunkSent)

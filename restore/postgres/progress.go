@@ -17,7 +17,7 @@ const bookSchema = "txreel_restore"
 // it got. chunks and entries name the chunks of data and the objects of the schema that
 // are done. identities are columns that must become GENERATED ALWAYS again, helpers
 // indexes that must go, triggers those that must be switched on again. inexact names tables that changes of definitions have
-// filled with values of which the record holds none. relations has which table of the target is which of the source. The functions describe objects as the source's log of definitions does.
+// filled with values of which the record holds none, mends the partial bases whose tables have been put in place. relations has which table of the target is which of the source. The functions describe objects as the source's log of definitions does.
 var bookSQL = `
 CREATE SCHEMA txreel_restore;
 CREATE TABLE txreel_restore.progress (archive text, epoch text, base text, cut text, seq text, rows text);
@@ -26,7 +26,8 @@ CREATE TABLE txreel_restore.entries (id int4 PRIMARY KEY);
 CREATE TABLE txreel_restore.identities (tab text, col text);
 CREATE TABLE txreel_restore.helpers (tab text PRIMARY KEY, name text);
 CREATE TABLE txreel_restore.triggers (tab text, what text, mode text);
-CREATE TABLE txreel_restore.inexact (tab text, seq text, why text);
+CREATE TABLE txreel_restore.inexact (relation oid, seq text, why text);
+CREATE TABLE txreel_restore.mends (base text PRIMARY KEY);
 CREATE TABLE txreel_restore.relations (source int8 PRIMARY KEY, target oid);
 ` + ddl.Describe(bookSchema)
 

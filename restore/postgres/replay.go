@@ -68,6 +68,8 @@ type replay struct {
 
 	counts map[string]int64 // rows each table must have
 
+	mends []*archive.Base // partial bases to come
+
 	definer  *definer
 	defining bool // the transaction being applied changes definitions
 }
@@ -108,7 +110,10 @@ func newReplay(ctx context.Context, t *Target, counts map[string]int64) (*replay
 		r.tables[t.tables[i].name()] = &t.tables[i]
 	}
 	r.definer = newDefiner(r, t.applied)
-	if err := r.findDeferrable(ctx); err != nil {
+	if r.mends, err = t.nextMends(ctx); err == nil {
+		err = r.findDeferrable(ctx)
+	}
+	if err != nil {
 		hangUp(conn)
 		return nil, err
 	}
@@ -154,6 +159,9 @@ func (t *Target) Replay(ctx context.Context, open func(after change.Seq) *archiv
 	defer t.lost(&err)
 	from := t.job.Plan.Base.Seq
 	total := int64(t.job.Plan.Seq - from)
+	if err := t.replay.mendAt(ctx, t.applied); err != nil || t.applied == t.job.Plan.Seq {
+		return err
+	}
 	s := open(t.applied)
 	defer s.Close()
 	for {
@@ -226,6 +234,9 @@ func (r *replay) apply(ctx context.Context, rec *segment.Record) error {
 			if err := r.definer.end(ctx); err != nil {
 				return &restore.RecordError{Seq: r.seq, Err: err}
 			}
+		}
+		if len(r.mends) > 0 && r.mends[0].Seq == r.seq {
+			return r.mendAt(ctx, r.seq)
 		}
 		if r.defining || r.rows >= batchRows || r.bytes >= batchBytes {
 			return r.end()

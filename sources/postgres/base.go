@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -28,10 +29,10 @@ import (
 type BaseOptions struct {
 	URL         string
 	Publication string // txreel's own, which a restored database must not have
-	Reason      string
-	Jobs        int    // tables and parts of tables read at once; default 2
-	PgDump      string // the pg_dump to run; "" looks for one
-	SpillDir    string
+	sources.BaseRequest
+	Jobs     int    // tables and parts of tables read at once; default 2
+	PgDump   string // the pg_dump to run; "" looks for one
+	SpillDir string
 	// LockTimeout bounds, in milliseconds, how long the base waits for write
 	// transactions that run when it starts, and for locks on tables. Default 10 s.
 	LockTimeout int
@@ -50,7 +51,7 @@ const (
 	exportTimeout = time.Minute
 )
 
-// TakeBase reads the whole database as it stood at one position of its log, and
+// TakeBase reads the database, or some of its tables, as it stood at one position of its log, and
 // stores it below the base it returns. The base is not committed: its Seq can be told only
 // once the archive has passed its position (see FinishBase). The source sees
 // ordinary reads, by Jobs+1 sessions in one snapshot.
@@ -65,6 +66,7 @@ func TakeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 	if err != nil {
 		return nil, err
 	}
+	base.Partial = o.Tables != nil
 	b := &baseRun{BaseOptions: o, archive: a, base: base}
 	defer b.close()
 	if err := b.openSnapshot(ctx); err != nil {
@@ -73,17 +75,24 @@ func TakeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 	if b.tables, err = readTables(ctx, b.leader); err != nil {
 		return nil, err
 	}
+	if base.Partial {
+		b.tables = slices.DeleteFunc(b.tables, func(t tableInfo) bool { return !slices.Contains(o.Tables, t.OID) })
+	}
 	for _, t := range b.tables {
 		b.progress.Total += t.Pages
 	}
-	if err := b.dumpSchema(ctx); err != nil {
-		return nil, err
+	if !base.Partial {
+		if err := b.dumpSchema(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := b.copyTables(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.copyLargeObjects(ctx); err != nil {
-		return nil, err
+	if !base.Partial {
+		if err := b.copyLargeObjects(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return base, b.describe(ctx)
 }
@@ -373,8 +382,10 @@ func (b *baseRun) describe(ctx context.Context) error {
 		return err
 	}
 	b.base.Server = b.leader.PgConn().ParameterStatus("server_version")
-	if b.base.Coverage, err = readCoverage(ctx, b.leader, b.Publication); err != nil {
-		return err
+	if !b.base.Partial {
+		if b.base.Coverage, err = readCoverage(ctx, b.leader, b.Publication); err != nil {
+			return err
+		}
 	}
 	b.base.Engine, err = json.Marshal(e)
 	return err

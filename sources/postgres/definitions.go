@@ -15,12 +15,6 @@ import (
 	"txreel/sources/postgres/pgbase"
 )
 
-// logRow returns the number of the last row of the log of definitions; 0 for none.
-func logRow(ctx context.Context, conn *pgx.Conn) (row int64, err error) {
-	err = conn.QueryRow(ctx, "SELECT COALESCE(max(id), 0) FROM txreel.ddl_log").Scan(&row)
-	return row, wrapSQL("look at the log of definitions", err)
-}
-
 // readDefinitions says what a base has to know of the log.
 func readDefinitions(ctx context.Context, conn *pgx.Conn) (d pgbase.Definitions, err error) {
 	l, err := readDefinitionLog(ctx, conn)
@@ -28,43 +22,84 @@ func readDefinitions(ctx context.Context, conn *pgx.Conn) (d pgbase.Definitions,
 		return d, err
 	}
 	d.Logged = true
-	d.Row, err = logRow(ctx, conn)
-	return d, err
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.pg_current_snapshot()::text").Scan(&d.Snapshot)
+	return d, wrapSQL("look at the base's snapshot", err)
 }
 
-// Inexact says why points behind a base need another one although no table's definition differs: a table was rewritten
-// with values that no log has, or something escaped the log of definitions. It returns "" when there is no reason.
-func Inexact(ctx context.Context, conn *pgx.Conn, b *archive.Base) (reason string, err error) {
-	if len(b.Engine) == 0 { // it says nothing of its source
-		return "", nil
-	}
+// Logged reports whether the source wrote down changes of its schema when a base was taken: then a restore follows them,
+// and no base becomes stale by them.
+func Logged(b *archive.Base) (bool, error) {
+	d, err := definitionsOf(b)
+	return d.Logged, err
+}
+
+func definitionsOf(b *archive.Base) (pgbase.Definitions, error) {
 	var e pgbase.Engine
-	if err := json.Unmarshal(b.Engine, &e); err != nil {
-		return "", fmt.Errorf("%w: manifest of base %s: engine: %w", archive.ErrCorrupt, b.ID, err)
+	if len(b.Engine) == 0 { // it says nothing of its source
+		return e.Definitions, nil
 	}
-	if !e.Definitions.Logged {
-		return "", nil
+	if err := json.Unmarshal(b.Engine, &e); err != nil {
+		return e.Definitions, fmt.Errorf("%w: manifest of base %s: engine: %w", archive.ErrCorrupt, b.ID, err)
+	}
+	return e.Definitions, nil
+}
+
+// Lacking says what a base must be taken of although the source writes down changes of its schema: of the tables that
+// were rewritten, since a rewrite may fill them with values of which there is no log, or of everything, since something escaped the log of
+// definitions. base is the last whole base; mend is the last partial one behind it, or nil. The reason is "" when nothing is lacking.
+func Lacking(ctx context.Context, conn *pgx.Conn, base, mend *archive.Base) (sources.BaseRequest, error) {
+	var none sources.BaseRequest
+	d, err := definitionsOf(base)
+	if err != nil || !d.Logged {
+		return none, err
 	}
 	l, err := readDefinitionLog(ctx, conn)
 	if err != nil {
-		return "", err
+		return none, err
 	}
 	if !l.complete() {
-		return "the event triggers that write down changes of the schema are gone or disabled, and some may be in no record: run `txreel setup --apply`", nil
+		return sources.BaseRequest{Reason: "the event triggers that write down changes of the schema are gone or disabled, and some may be in no record: run `txreel setup --apply`"}, nil
 	}
 	var tag string
-	var rewritten *string
-	err = conn.QueryRow(ctx, `SELECT tag, objects -> 0 ->> 'identity' FROM txreel.ddl_log
-		WHERE id > $1 AND event IN ($2, $3) ORDER BY id LIMIT 1`, e.Definitions.Row, string(ddl.Rewrite), string(ddl.Failed)).Scan(&tag, &rewritten)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return "", nil
-	case err != nil:
-		return "", wrapSQL("look at the log of definitions", err)
-	case rewritten != nil:
-		return "table " + *rewritten + " was rewritten", nil
+	err = conn.QueryRow(ctx, `SELECT tag FROM txreel.ddl_log WHERE (event = $2 OR event = $3 AND objects -> 0 ->> 'oid' IS NULL) AND NOT pg_catalog.pg_visible_in_snapshot(xid, $1::text::pg_snapshot) ORDER BY id LIMIT 1`,
+		d.Snapshot, string(ddl.Failed), string(ddl.Rewrite)).Scan(&tag)
+	if err == nil {
+		return sources.BaseRequest{Reason: "what " + tag + " did could not be written down"}, nil
 	}
-	return "what " + tag + " did could not be written down", nil
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return none, wrapSQL("look at the log of definitions", err)
+	}
+	if mend != nil {
+		if d, err = definitionsOf(mend); err != nil {
+			return none, err
+		}
+	}
+	return rewritten(ctx, conn, d.Snapshot)
+}
+
+// rewritten names the tables that were rewritten by transactions that a snapshot does not see. One that is gone by now lacks nothing.
+func rewritten(ctx context.Context, conn *pgx.Conn, snapshot string) (r sources.BaseRequest, err error) {
+	rows, err := conn.Query(ctx, `
+		SELECT DISTINCT c.oid::int8, c.oid::regclass::text FROM txreel.ddl_log l CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(l.objects) o
+		JOIN pg_catalog.pg_class c ON c.oid = (o ->> 'oid')::oid
+		WHERE l.event = $2 AND NOT pg_catalog.pg_visible_in_snapshot(l.xid, $1::text::pg_snapshot) AND c.relpersistence = 'p' ORDER BY 1`, snapshot, string(ddl.Rewrite))
+	if err != nil {
+		return r, wrapSQL("look at the log of definitions", err)
+	}
+	var oid uint32
+	var name string
+	var names []string
+	_, err = pgx.ForEachRow(rows, []any{&oid, &name}, func() error {
+		r.Tables, names = append(r.Tables, oid), append(names, name)
+		return nil
+	})
+	if err != nil {
+		return r, wrapSQL("look at the log of definitions", err)
+	}
+	if len(names) > 0 {
+		r.Reason = "rewritten: " + listed(names[:min(len(names), 3)], len(names))
+	}
+	return r, nil
 }
 
 // keptFor is how long rows of the log of definitions stay in the source behind the base that needs them no more, for a
@@ -74,11 +109,11 @@ const keptFor = "7 days"
 // TrimDefinitions removes rows of the log of definitions that a base stands behind: the archive has them. A role that may not does
 // nothing.
 func TrimDefinitions(ctx context.Context, conn *pgx.Conn, b *archive.Base) error {
-	var e pgbase.Engine
-	if err := json.Unmarshal(b.Engine, &e); err != nil || e.Definitions.Row == 0 {
-		return nil // Inexact has said so
+	d, err := definitionsOf(b)
+	if err != nil || d.Snapshot == "" {
+		return err
 	}
-	_, err := conn.Exec(ctx, "DELETE FROM txreel.ddl_log WHERE id <= $1 AND at < pg_catalog.now() - $2::interval", e.Definitions.Row, keptFor)
+	_, err = conn.Exec(ctx, "DELETE FROM txreel.ddl_log WHERE pg_catalog.pg_visible_in_snapshot(xid, $1::text::pg_snapshot) AND at < pg_catalog.now() - $2::interval", d.Snapshot, keptFor)
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && (refused.Code == "42501" || refused.Code == "42P01") {
 		return nil

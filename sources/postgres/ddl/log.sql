@@ -75,7 +75,7 @@ BEGIN
 		seen := touched IS NOT NULL;
 	WHEN 'table_rewrite' THEN
 		SELECT pg_catalog.jsonb_build_array(txreel.address('pg_catalog.pg_class'::pg_catalog.regclass, c.oid, 0)
-			|| pg_catalog.jsonb_build_object('identity', c.oid::pg_catalog.regclass::text, 'reason', pg_catalog.pg_event_trigger_table_rewrite_reason()))
+			|| pg_catalog.jsonb_build_object('identity', c.oid::pg_catalog.regclass::text, 'oid', c.oid::bigint, 'reason', pg_catalog.pg_event_trigger_table_rewrite_reason()))
 		INTO touched FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.pg_event_trigger_table_rewrite_oid() AND c.relpersistence <> 't';
 		seen := touched IS NOT NULL;
 	END CASE;

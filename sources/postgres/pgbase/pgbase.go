@@ -31,11 +31,11 @@ type Engine struct {
 	Definitions Definitions `json:"definitions"`
 }
 
-// Definitions says whether the source wrote down changes of its schema when the base was taken, and up to which row of
-// its log the base holds them.
+// Definitions says whether the source wrote down changes of its schema when the base was taken, and which of them the base
+// holds: those of transactions that its snapshot sees (pg_snapshot).
 type Definitions struct {
-	Logged bool  `json:"logged"`
-	Row    int64 `json:"row,omitempty"`
+	Logged   bool   `json:"logged"`
+	Snapshot string `json:"snapshot,omitempty"`
 }
 
 // Name is a qualified name, unquoted.
