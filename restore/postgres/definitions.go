@@ -354,7 +354,7 @@ func (d *definer) placeAll(ctx context.Context, conn *pgx.Conn) error {
 	batch := &pgx.Batch{}
 	for i := range d.r.target.tables {
 		t := &d.r.target.tables[i]
-		batch.Queue(placeSQL, int64(t.OID), quote(t.Schema, t.BaseTable.Name))
+		batch.Queue(placeSQL, int64(t.OID), quote(t.Schema, t.Name))
 	}
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("note where tables are: %w", err)
