@@ -16,17 +16,66 @@ import (
 type baseCmd struct {
 	archiveFlag
 	databaseFlags
-	Reason string `default:"asked for" help:"Why, for the record."`
-	JSON   bool   `help:"Print JSON."`
+	Reason   string        `default:"asked for" help:"Why, for the record."`
+	Schedule time.Duration `placeholder:"AGE" help:"Stay, and take a base whenever the last one is this old, such as 24h (beside a capture with --base-every 0)."`
+	JSON     bool          `help:"Print JSON."`
 }
+
+// scheduleRetry is how long a base on schedule waits after one that failed.
+const scheduleRetry = time.Minute
 
 // Run implements the command.
 func (c *baseCmd) Run(a *app) error {
+	if c.Schedule < 0 {
+		return &usageError{"--schedule takes a duration such as 24h"}
+	}
 	ar, release, err := c.openArchive(a.ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if c.Schedule == 0 {
+		return c.take(a, ar)
+	}
+	for {
+		left, err := c.left(a.ctx, ar)
+		if err == nil && left <= 0 {
+			if err = c.take(a, ar); err == nil {
+				continue
+			}
+		}
+		if err != nil && a.ctx.Err() == nil {
+			fmt.Fprintf(a.stderr, "txreel: %v; the next try is in %s\n", err, scheduleRetry)
+			left = scheduleRetry
+		}
+		select {
+		case <-a.ctx.Done():
+			return nil // it was to stay until it was told to go
+		case <-time.After(left):
+		}
+	}
+}
+
+// left is how long it takes until the last base of the record is as old as the schedule lets it become.
+func (c *baseCmd) left(ctx context.Context, ar *archive.Archive) (time.Duration, error) {
+	epoch, err := liveEpoch(ctx, ar, c.database())
+	if err != nil {
+		return 0, err
+	}
+	bases, err := ar.Bases(ctx, epoch)
+	if err != nil || len(bases) == 0 {
+		return 0, err
+	}
+	last := &bases[len(bases)-1]
+	started, err := time.Parse(time.RFC3339, last.Started)
+	if err != nil {
+		return 0, fmt.Errorf("%w: manifest of base %s: when it was started: %w", archive.ErrCorrupt, last.ID, err)
+	}
+	return time.Until(started.Add(c.Schedule)), nil
+}
+
+// take takes one base, and says so.
+func (c *baseCmd) take(a *app, ar *archive.Archive) error {
 	db := c.database()
 	epoch, err := liveEpoch(a.ctx, ar, db)
 	if err != nil {
