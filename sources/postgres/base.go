@@ -386,6 +386,9 @@ func (b *baseRun) describe(ctx context.Context) error {
 		if b.base.Coverage, err = readCoverage(ctx, b.leader, b.Publication); err != nil {
 			return err
 		}
+		if err := b.describeGlobals(ctx, e); err != nil {
+			return err
+		}
 	}
 	b.base.Engine, err = json.Marshal(e)
 	return err

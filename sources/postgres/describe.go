@@ -109,6 +109,10 @@ func readCoverage(ctx context.Context, conn *pgx.Conn, publication string) ([]ar
 	if err != nil {
 		return nil, err
 	}
+	globals, err := globalsCoverage(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
 	definitions, err := readDefinitions(ctx, conn)
 	if err != nil {
 		return nil, err
@@ -126,7 +130,7 @@ func readCoverage(ctx context.Context, conn *pgx.Conn, publication string) ([]ar
 		{Class: archive.Missing, What: "rows of unlogged tables", Detail: fmt.Sprintf("%d tables; the server does not log them", unlogged)},
 		large,
 		{Class: archive.Missing, What: "rows of foreign tables", Detail: fmt.Sprintf("%d tables; their rows are elsewhere", foreign)},
-		{Class: archive.Missing, What: "roles, tablespaces and settings", Detail: "names of owners and grantees only; they belong to the server, not to the database"},
+		globals,
 	}, nil
 }
 

@@ -29,6 +29,8 @@ type Engine struct {
 	Publications []uint32 `json:"publications"`
 	// Definitions is what the base has to know of the source's log of definitions.
 	Definitions Definitions `json:"definitions"`
+	// Globals are roles, settings and the like; nil where they could not be read.
+	Globals *Globals `json:"globals,omitempty"`
 }
 
 // Definitions says whether the source wrote down changes of its schema when the base was taken, and which of them the base
