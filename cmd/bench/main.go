@@ -20,7 +20,7 @@ import (
 func main() {
 	b := &bench{}
 	engine := flag.String("engine", "all", "what to measure: all, postgres, mysql or mariadb")
-	steps := flag.String("steps", "base,catchup,replay", "MySQL and MariaDB: which measurements to take; dump is base without loading it")
+	steps := flag.String("steps", "base,catchup,live,replay,beside", "which measurements to take, of those that an engine has; dump is base without loading it, live and beside are PostgreSQL's, base is MySQL's and MariaDB's")
 	flag.StringVar(&b.program, "txreel", "bin/txreel", "the program to measure")
 	flag.IntVar(&b.runs, "runs", 3, "times each measurement is repeated")
 	flag.Float64Var(&b.calm, "calm", 4, "the load of the machine above which a measurement waits")
@@ -67,6 +67,12 @@ func (b *bench) run(ctx context.Context, engine string, steps []string) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	known := []string{"base", "dump", "catchup", "live", "replay", "beside"}
+	for _, name := range steps {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("-steps names %q, which is none of %s", name, strings.Join(known, ", "))
+		}
+	}
 	engines := []string{engine}
 	if engine == "all" {
 		engines = []string{"postgres", "mysql", "mariadb"}
@@ -74,7 +80,7 @@ func (b *bench) run(ctx context.Context, engine string, steps []string) (err err
 	for _, engine := range engines {
 		switch engine {
 		case "postgres":
-			err = (&postgresBench{bench: b}).run(ctx)
+			err = (&postgresBench{bench: b}).run(ctx, steps)
 		case "mysql", "mariadb":
 			err = (&mysqlBench{bench: b, flavor: engine}).run(ctx, steps)
 		default:

@@ -21,7 +21,7 @@ type postgresBench struct {
 	url    string
 }
 
-func (b *postgresBench) run(ctx context.Context) (err error) {
+func (b *postgresBench) run(ctx context.Context, steps []string) (err error) {
 	defer func() { err = errors.Join(err, b.close()) }()
 	settings := map[string]string{"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h"}
 	if b.source, err = dbtest.StartPostgres(ctx, dbtest.PostgresOptions{Settings: settings}); err != nil {
@@ -34,8 +34,17 @@ func (b *postgresBench) run(ctx context.Context) (err error) {
 		return err
 	}
 	b.url = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s", b.source.Port, db)
-	for _, step := range []func(context.Context) error{b.prepare, b.catchUp, b.live, b.replay} {
-		if err := step(ctx); err != nil {
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		name string
+		take func(context.Context) error
+	}{{"catchup", b.catchUp}, {"live", b.live}, {"replay", b.replay}, {"beside", b.beside}} {
+		if !slices.Contains(steps, step.name) {
+			continue
+		}
+		if err := step.take(ctx); err != nil {
 			return err
 		}
 	}
