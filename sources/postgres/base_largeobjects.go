@@ -56,6 +56,9 @@ func largeObjects(ctx context.Context, conn *pgx.Conn) (may bool, count int64, e
 	return may, count, wrapSQL("count large objects", err)
 }
 
+// largeObjectsCovered is what the coverage statement calls them.
+const largeObjectsCovered = "large objects"
+
 // largeObjectCoverage is what a base says of them.
 func largeObjectCoverage(ctx context.Context, conn *pgx.Conn) (archive.Coverage, error) {
 	may, count, err := largeObjects(ctx, conn)
@@ -63,7 +66,7 @@ func largeObjectCoverage(ctx context.Context, conn *pgx.Conn) (archive.Coverage,
 		return archive.Coverage{}, err
 	}
 	if !may {
-		return archive.Coverage{Class: archive.Missing, What: "large objects", Detail: fmt.Sprintf("%d; the role may not read them: GRANT pg_read_all_data", count)}, nil
+		return archive.Coverage{Class: archive.Missing, What: largeObjectsCovered, Detail: fmt.Sprintf("%d; the role may not read them: GRANT pg_read_all_data", count)}, nil
 	}
-	return archive.Coverage{Class: archive.Bounded, What: "large objects", Detail: fmt.Sprintf("%d; as they stood at each base: logical replication does not carry them", count)}, nil
+	return archive.Coverage{Class: archive.Bounded, What: largeObjectsCovered, Detail: fmt.Sprintf("%d; as they stood at each base: logical replication does not carry them", count)}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"txreel/archive"
+	"txreel/sources/postgres/ddl"
 	"txreel/sources/postgres/pgbase"
 )
 
@@ -88,23 +89,28 @@ func readSequences(ctx context.Context, conn *pgx.Conn) ([]pgbase.Sequence, erro
 	return all, wrapSQL("read sequences", conn.SendBatch(ctx, batch).Close())
 }
 
+// outsidePublication is what doctor does not speak of before there is a publication.
+const outsidePublication = "changes of tables outside the publication"
+
 // readCoverage writes down what the base and the stream hold of this database,
 // and what they cannot (Invariant 9).
 func readCoverage(ctx context.Context, conn *pgx.Conn, publication string) ([]archive.Coverage, error) {
-	var unlogged, foreign, matviews, sequences, unpublished int64
-	err := conn.QueryRow(ctx, `
-		select count(*) filter (where relkind = 'r' and relpersistence = 'u'),
-		       count(*) filter (where relkind = 'f'),
-		       count(*) filter (where relkind = 'm'),
-		       (select count(*) from pg_catalog.pg_sequence),
-		       count(*) filter (where relkind = 'r' and relpersistence = 'p'
-		             and relnamespace not in (select oid from pg_catalog.pg_namespace where nspname in ('pg_catalog', 'information_schema', 'pg_toast'))
-		             and (relnamespace::pg_catalog.regnamespace::text, relname::text) not in
-		                 (select pg_catalog.quote_ident(t.schemaname::text), t.tablename::text from pg_catalog.pg_publication_tables t where t.pubname = $1::text))
-		  from pg_catalog.pg_class`, publication).Scan(&unlogged, &foreign, &matviews, &sequences, &unpublished)
-	if err != nil {
-		return nil, wrapSQL("count what is not in the log", err)
+	var sequences int
+	if err := conn.QueryRow(ctx, `select count(*) from pg_catalog.pg_sequence`).Scan(&sequences); err != nil {
+		return nil, wrapSQL("count sequences", err)
 	}
+	var some [4]string
+	for i, condition := range []string{
+		`c.relkind = 'r' and c.relpersistence = 'u'`, `c.relkind = 'f'`, `c.relkind = 'm'`,
+		`c.relkind = 'r' and c.relpersistence = 'p' and n.nspname <> '` + ddl.Schema + `' and not exists (select from pg_catalog.pg_publication_tables t
+			where t.pubname = $1::text and t.schemaname = n.nspname and t.tablename = c.relname)`,
+	} {
+		var err error
+		if some[i], err = countRelations(ctx, conn, condition, publication); err != nil {
+			return nil, err
+		}
+	}
+	unlogged, foreign, matviews, unpublished := some[0], some[1], some[2], some[3]
 	large, err := largeObjectCoverage(ctx, conn)
 	if err != nil {
 		return nil, err
@@ -125,13 +131,31 @@ func readCoverage(ctx context.Context, conn *pgx.Conn, publication string) ([]ar
 		{Class: archive.Exact, What: "rows of published tables", Detail: "every committed insert, update, delete and truncate"},
 		schema,
 		{Class: archive.Bounded, What: "sequences", Detail: fmt.Sprintf("%d; sampled while there is traffic; a restore says of how many a sample proves that no value before the point is handed out again", sequences)},
-		{Class: archive.Bounded, What: "materialized views", Detail: fmt.Sprintf("%d; their definitions, refreshed by the restore", matviews)},
-		{Class: archive.Missing, What: "changes of tables outside the publication", Detail: fmt.Sprintf("%d tables; they stay as they stood at each base", unpublished)},
-		{Class: archive.Missing, What: "rows of unlogged tables", Detail: fmt.Sprintf("%d tables; the server does not log them", unlogged)},
+		{Class: archive.Bounded, What: "materialized views", Detail: matviews + "; their definitions, refreshed by the restore"},
+		{Class: archive.Missing, What: outsidePublication, Detail: unpublished + "; they stay as they stood at each base"},
+		{Class: archive.Missing, What: "rows of unlogged tables", Detail: unlogged + "; the server does not log them, and a restore has their structure only"},
 		large,
-		{Class: archive.Missing, What: "rows of foreign tables", Detail: fmt.Sprintf("%d tables; their rows are elsewhere", foreign)},
+		{Class: archive.Missing, What: "rows of foreign tables", Detail: foreign + "; their rows are elsewhere, and a restore has their structure only"},
 		globals,
 	}, nil
+}
+
+// countRelations says how many relations c in namespaces n of the user's meet a condition, and names the first.
+func countRelations(ctx context.Context, conn *pgx.Conn, condition, publication string) (string, error) {
+	const most = 10
+	var names []string
+	var total int
+	err := conn.QueryRow(ctx, `
+		select count(*), coalesce((array_agg(pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) order by n.nspname, c.relname))[1:$2], '{}')
+		  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+		 where $1::text is not null and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') and `+condition, publication, most).Scan(&total, &names)
+	if err != nil {
+		return "", wrapSQL("count what is not in the log", err)
+	}
+	if total == 0 {
+		return "0", nil
+	}
+	return fmt.Sprintf("%d (%s)", total, listed(names, total)), nil
 }
 
 // findUnpublished marks the tables whose changes the stream does not carry.
