@@ -47,7 +47,11 @@ func record(t testing.TB, pg *dbtest.Postgres, db string) *recorder {
 	t.Helper()
 	ctx := context.Background()
 	r := &recorder{t: t, pg: pg, db: db, dir: t.TempDir(), perSeg: 20, pieces: 2, tables: map[uint32]*change.Table{}, defs: map[uint32]*change.Definition{}}
-	r.exec("CREATE PUBLICATION txreel FOR ALL TABLES")
+	publication := "CREATE PUBLICATION txreel FOR ALL TABLES"
+	if pg.Major >= 18 { // as setup does
+		publication += " WITH (publish_generated_columns = stored)"
+	}
+	r.exec(publication)
 	r.exec("SELECT pg_create_logical_replication_slot('" + db + "', 'pgoutput')")
 	store, err := dir.Open(r.dir)
 	r.check(err)
@@ -296,15 +300,18 @@ func (r *recorder) baseTables(conn *pgx.Conn, b *archive.Base) {
 	r.check(err)
 	for n, f := range all {
 		rel := pgoutput.Relation{ID: f.OID, Schema: f.schema, Name: f.name}
-		rows, err := conn.Query(ctx, `SELECT attname::text, atttypid, atttypmod, format_type(atttypid, atttypmod), attidentity = 'a' FROM pg_attribute
-			WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum`, f.OID)
+		rows, err := conn.Query(ctx, `SELECT attname::text, atttypid, atttypmod, format_type(atttypid, atttypmod), attidentity = 'a', attgenerated <> '' FROM pg_attribute
+			WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND (attgenerated = '' OR attgenerated = 's' AND $2) ORDER BY attnum`, f.OID, r.pg.Major >= 18)
 		r.check(err)
 		_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 			var c pgoutput.Column
 			var p pgbase.Column
-			err := row.Scan(&c.Name, &c.Type, &c.Mod, &p.Type, &p.IdentityAlways)
+			var generated bool
+			err := row.Scan(&c.Name, &c.Type, &c.Mod, &p.Type, &p.IdentityAlways, &generated)
 			p.Name = c.Name
-			rel.Columns, f.Columns = append(rel.Columns, c), append(f.Columns, p)
+			if rel.Columns = append(rel.Columns, c); !generated {
+				f.Columns = append(f.Columns, p)
+			}
 			return struct{}{}, err
 		})
 		r.check(err)

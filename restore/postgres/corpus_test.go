@@ -128,7 +128,7 @@ INSERT INTO dups SELECT 'same', 1.0, 0, '{}', '<a/>', NULL FROM generate_series(
 INSERT INTO dups VALUES ('same', 1.00, 0, '{}', '<a/>', NULL), ('same', 1.0, '-0', '{}', '<a/>', NULL), ('same', 1.0, 0, '{ }', '<a/>', NULL), ('same', 1.0, 0, '{}', '<a/>', ROW(NULL, NULL)), (NULL, NULL, 'NaN', NULL, NULL, NULL), ('', NULL, 'NaN', NULL, NULL, NULL), (NULL, NULL, 'NaN', NULL, NULL, NULL), ('', NULL, 'NaN', NULL, NULL, NULL);
 INSERT INTO onlyjson VALUES ('{}'), ('{}'), ('[]'), (NULL), (NULL);
 INSERT INTO ident (v) VALUES ('a'), ('b'), ('c'); INSERT INTO ident2 (k, v) VALUES ('x', '1'), ('y', '2');
-INSERT INTO gen (a, b) VALUES (1, 'one'), (NULL, 'none'); INSERT INTO gen_nokey (a, b) VALUES (1, 'one'), (1, 'one'), (NULL, NULL);
+INSERT INTO gen_only VALUES (1), (2); INSERT INTO gen_key (a) VALUES (1), (2), (3); INSERT INTO gen (a, b) VALUES (1, 'one'), (NULL, 'none'); INSERT INTO gen_nokey (a, b) VALUES (1, 'one'), (1, 'one'), (NULL, NULL);
 INSERT INTO "Odd Schema"."Ta""ble" VALUES (1, 'q"'), (2, NULL);
 INSERT INTO part VALUES (1, 'e', 'x'), (2, 'w', 'y'), (200, 'w', 'z');
 INSERT INTO tr1 (v) SELECT 'v' || i FROM generate_series(1, 300) i; INSERT INTO tr2 (r) VALUES (1), (2);
@@ -158,7 +158,8 @@ var everythingSteps = []string{
 	 DELETE FROM onlyjson WHERE ctid = (SELECT min(ctid) FROM onlyjson); UPDATE onlyjson SET j = '1' WHERE ctid = (SELECT max(ctid) FROM onlyjson);`,
 	`UPDATE ident SET v = 'x', other = other + 1; UPDATE ident SET id = DEFAULT WHERE v = 'x'; INSERT INTO ident (id, v) OVERRIDING SYSTEM VALUE VALUES (777, 'sys');
 	 UPDATE ident2 SET id = DEFAULT; UPDATE ident2 SET k = 'xx' WHERE k = 'x'; INSERT INTO ident2 (k) VALUES ('new');`,
-	`UPDATE gen SET a = 5; INSERT INTO gen (a) VALUES (8); DELETE FROM gen WHERE b = 'one'; UPDATE gen_nokey SET a = 9 WHERE ctid = (SELECT min(ctid) FROM gen_nokey); DELETE FROM gen_nokey WHERE a IS NULL;`,
+	`UPDATE gen_only SET id = id; UPDATE gen_key SET b = 'two'; UPDATE gen_key SET a = a + 10 WHERE a = 1; DELETE FROM gen_key WHERE a = 2; UPDATE toast_d SET big = big;
+	 UPDATE gen SET a = 5; INSERT INTO gen (a) VALUES (8); DELETE FROM gen WHERE b = 'one'; UPDATE gen_nokey SET a = 9 WHERE ctid = (SELECT min(ctid) FROM gen_nokey); DELETE FROM gen_nokey WHERE a IS NULL;`,
 	`UPDATE "Odd Schema"."Ta""ble" SET "Co l" = 5, "se""l" = 'z' WHERE "Co l" = 1; DELETE FROM "Odd Schema"."Ta""ble" WHERE "Co l" = 2; INSERT INTO "Odd Schema"."Ta""ble" SELECT i, i FROM generate_series(100, 250) i;`,
 	`UPDATE part SET region = 'w' WHERE k = 1; UPDATE part SET k = 50 WHERE k = 200; UPDATE part SET v = v || '2'; INSERT INTO part VALUES (7, 'e', NULL); DELETE FROM part WHERE k = 2;`,
 	`UPDATE tr1 SET v = 'w' WHERE id < 10; INSERT INTO tr1 (v) SELECT 'n' FROM generate_series(1, 60); INSERT INTO tr2 (r) SELECT id FROM tr1 WHERE id > 300; DELETE FROM tr2 WHERE r = 1; DELETE FROM tr1 WHERE id = 1;`,

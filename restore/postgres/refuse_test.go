@@ -145,6 +145,9 @@ func TestDefinitionChange(t *testing.T) {
 	r.exec("INSERT INTO fresh VALUES (1)")
 	tail := r.capture()
 	changed := tail.Seq - 1
+	if pg.Major < 15 { // which sends an empty transaction for the CREATE TABLE between the two
+		changed--
+	}
 	_, err := restore.MakePlan(ctx, r.archive, Dialect{}, restore.Goal{})
 	wantError(t, err, restore.ErrDefinitionChanged, "public.a", "--to-seq "+(changed-1).String(), "none after it")
 	p, err := restore.MakePlan(ctx, r.archive, Dialect{}, restore.Goal{Kind: restore.AtSeq, Seq: changed - 1})

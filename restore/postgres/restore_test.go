@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,6 +61,7 @@ CREATE TABLE ident (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, other int G
 CREATE TABLE ident2 (k text PRIMARY KEY, id int GENERATED ALWAYS AS IDENTITY, v text);
 CREATE TABLE gen (id serial PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) STORED, b text);
 CREATE TABLE gen_nokey (twice int GENERATED ALWAYS AS (a * 2) STORED, a int, b text); ALTER TABLE gen_nokey REPLICA IDENTITY FULL;
+CREATE TABLE gen_only (id int PRIMARY KEY, s int GENERATED ALWAYS AS (id * 2) STORED); CREATE TABLE gen_key (a int, s int GENERATED ALWAYS AS (a * 2) STORED, b text, PRIMARY KEY (s, a));
 CREATE TABLE "Odd Schema"."Ta""ble" ("Co l" int, "se""l" text, PRIMARY KEY ("Co l"));
 CREATE TABLE part (k int, region text, v text, PRIMARY KEY (k, region)) PARTITION BY LIST (region);
 CREATE TABLE part_e PARTITION OF part FOR VALUES IN ('e'); CREATE TABLE part_w PARTITION OF part FOR VALUES IN ('w') PARTITION BY RANGE (k);
@@ -114,7 +117,8 @@ func TestEverything(t *testing.T) {
 		}
 	}
 	n, proven := 0, 0
-	for seq, want := range points {
+	for _, seq := range slices.Sorted(maps.Keys(points)) {
+		want := points[seq]
 		n++
 		name := fmt.Sprintf("dst%d", n)
 		url, rep := restoreTo(t, r, restore.Goal{Kind: restore.AtSeq, Seq: seq, Base: first.ID}, name)

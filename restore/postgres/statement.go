@@ -41,12 +41,12 @@ func (h *heap) appendPattern(dst []byte, ev *change.Event, old []change.Value) [
 }
 
 // sets reports whether an update writes column i. A key that has not changed is not
-// written, unless nothing else is there to write.
+// written.
 func (h *heap) sets(ev *change.Event, i int) bool {
 	if h.columns[i].generated || ev.New[i].State == change.Unchanged {
 		return false
 	}
-	return ev.Old != nil || !h.isKey[i] || len(h.key) == len(h.columns)
+	return ev.Old != nil || !h.isKey[i]
 }
 
 // changeSQL writes the statement of a pattern. Its parameters are, in order: the values
@@ -65,6 +65,9 @@ func (h *heap) changeSQL(pattern []byte) string {
 				b.WriteString(sep + h.columns[i].quoted + " = " + param())
 				sep = ", "
 			}
+		}
+		if sep == "" {
+			b.WriteString(h.idle())
 		}
 	} else {
 		b.WriteString("DELETE FROM " + h.only + h.quoted)
@@ -118,6 +121,16 @@ func (h *heap) changeSQL(pattern []byte) string {
 	// One row of several that are the same, whichever.
 	fmt.Fprintf(&b, "ctid = (SELECT ctid FROM %s%s%s LIMIT 1)", h.only, h.quoted, where)
 	return b.String()
+}
+
+// idle is an assignment that changes nothing, for an update that writes no column: the row has to be there all the same.
+func (h *heap) idle() string {
+	for _, c := range h.columns {
+		if !c.generated {
+			return c.quoted + " = " + c.quoted
+		}
+	}
+	return h.columns[0].quoted + " = DEFAULT" // generated, like all the others
 }
 
 // appendParams gathers the parameters of changeSQL.

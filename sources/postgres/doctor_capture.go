@@ -22,8 +22,10 @@ func (d *doctor) checkPublication(context.Context) error {
 		d.add(check, sources.SeverityProblem, setupFix, "there is no publication %s: run txreel setup to see what it would do", name)
 	case p.filtered > 0 || p.schemas > 0 || !p.allTables && len(p.tables) == 0:
 		d.add(check, sources.SeverityProblem, "txreel setup --remove --apply, then "+setupFix, "publication %s leaves out changes or is not one of setup's (%s)", name, p.describe())
+	case p.publishesAll() && p.noGenerated:
+		d.add(check, sources.SeverityProblem, setupFix, "publication %s leaves out generated columns: the application's UPDATEs and DELETEs fail on every table whose replica identity has one", name)
 	case !p.complete():
-		d.add(check, sources.SeverityProblem, "ALTER PUBLICATION "+name+" SET ("+publicationOptions+"); -- then start a new epoch",
+		d.add(check, sources.SeverityProblem, "ALTER PUBLICATION "+name+" SET ("+publicationOptions(d.major)+"); -- then start a new epoch",
 			"publication %s leaves out changes (%s)", name, p.describe())
 	default:
 		d.add(check, sources.SeverityOK, "", "publication %s publishes every change of %s", name, p.describe())
@@ -42,20 +44,30 @@ func (d *doctor) checkIdentities(ctx context.Context) error {
 		d.add(check, sources.SeverityOK, "", "every table has an identity for its UPDATEs and DELETEs")
 		return nil
 	}
+	published := d.pub != nil && (d.pub.update || d.pub.delete)
 	var names, fixes []string
-	for i, k := range keyless {
-		if i < 10 {
+	for _, k := range keyless {
+		switch {
+		case k.virtual == "":
+			fixes = append(fixes, "ALTER TABLE "+k.quoted()+" REPLICA IDENTITY FULL;")
 			names = append(names, k.quoted())
+		case published:
+			d.add(check, sources.SeverityProblem, setupFix, "the application's UPDATEs and DELETEs on table %s fail now: %s", k.quoted(), k.unpublishable())
+		default:
+			d.add(check, sources.SeverityWarning, setupFix, "publishing table %s would make the application's UPDATEs and DELETEs on it fail: %s", k.quoted(), k.unpublishable())
 		}
-		fixes = append(fixes, "ALTER TABLE "+k.quoted()+" REPLICA IDENTITY FULL;")
+	}
+	if len(names) == 0 {
+		return nil
 	}
 	fix := "SET lock_timeout = '2s'; " + strings.Join(fixes, " ")
-	if d.pub != nil && (d.pub.update || d.pub.delete) {
-		d.add(check, sources.SeverityProblem, fix, "%d published tables have no key, so the application's UPDATEs and DELETEs on them fail now: %s", len(keyless), listed(names, len(keyless)))
+	count, listing := len(names), listed(names[:min(len(names), 10)], len(names))
+	if published {
+		d.add(check, sources.SeverityProblem, fix, "%d published tables have no key, so the application's UPDATEs and DELETEs on them fail now: %s", count, listing)
 		return nil
 	}
 	d.add(check, sources.SeverityWarning, fix, "%d tables have no key; publishing them as they are would make the application's UPDATEs and DELETEs on them fail: %s. "+
-		"txreel setup mends them first, and remembers to undo it", len(keyless), listed(names, len(keyless)))
+		"txreel setup mends them first, and remembers to undo it", count, listing)
 	return nil
 }
 

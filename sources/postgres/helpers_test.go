@@ -38,7 +38,7 @@ func newSite(t *testing.T, pg *dbtest.Postgres, db string) *site {
 		t.Fatal(err)
 	}
 	s := &site{Postgres: pg, t: t, db: db}
-	s.exec("CREATE TABLE t (n bigserial PRIMARY KEY, v text); CREATE PUBLICATION txreel FOR ALL TABLES")
+	s.exec("CREATE TABLE t (n bigserial PRIMARY KEY, v text); CREATE PUBLICATION txreel FOR ALL TABLES WITH (" + publicationOptions(s.Major) + ")")
 	if err := CreateSlot(t.Context(), s.url(), db, 10_000); err != nil {
 		t.Fatal(err)
 	}

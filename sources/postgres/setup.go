@@ -94,12 +94,22 @@ func (s Setup) Plan(ctx context.Context, conn *pgx.Conn) ([]sources.Statement, e
 	return plan, nil
 }
 
+// generatedSince is the major version from which on a publication decides about generated columns: without the stored
+// ones, nobody can update a table whose identity has one, as every FULL has that the table has.
+const generatedSince = 18
+
 // publicationOptions publishes everything, as the tables that hold the rows: with the partition root's name a
 // TRUNCATE of one partition would vanish.
-const publicationOptions = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
+func publicationOptions(major int) string {
+	options := "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
+	if major >= generatedSince {
+		options += ", publish_generated_columns = stored"
+	}
+	return options
+}
 
 func (s Setup) planPublication(ctx context.Context, conn *pgx.Conn, pub *publicationFacts, tables []tableName) ([]sources.Statement, error) {
-	name := quoteIdent(s.Publication)
+	name, options := quoteIdent(s.Publication), publicationOptions(majorVersion(conn.PgConn()))
 	if len(tables) > 0 {
 		l, err := readDefinitionLog(ctx, conn)
 		if err != nil {
@@ -121,7 +131,7 @@ func (s Setup) planPublication(ctx context.Context, conn *pgx.Conn, pub *publica
 			sql = "CREATE PUBLICATION " + name + " FOR TABLE " + joinTables(tables)
 			why = "Publish the chosen tables, after their identity fixes and before the slot. Tables created later are not recorded."
 		}
-		return []sources.Statement{{SQL: sql + " WITH (" + publicationOptions + ")", Why: why}}, nil
+		return []sources.Statement{{SQL: sql + " WITH (" + options + ")", Why: why}}, nil
 	}
 	if pub.allTables != (len(tables) == 0) || pub.schemas > 0 || pub.filtered > 0 {
 		return nil, fmt.Errorf("publication %q exists and is not what setup would make (%s): choose another name with --publication, "+
@@ -138,8 +148,13 @@ func (s Setup) planPublication(ctx context.Context, conn *pgx.Conn, pub *publica
 		plan = append(plan, sources.Statement{SQL: "ALTER PUBLICATION " + name + " ADD TABLE " + joinTables(missing),
 			Why: "Publish the tables that are not yet. If capture runs already, take a new base afterwards: what happened to them before is not in the record."})
 	}
-	if !pub.complete() {
-		plan = append(plan, sources.Statement{SQL: "ALTER PUBLICATION " + name + " SET (" + publicationOptions + ")",
+	switch {
+	case pub.complete():
+	case pub.publishesAll():
+		plan = append(plan, sources.Statement{SQL: "ALTER PUBLICATION " + name + " SET (publish_generated_columns = stored)",
+			Why: "Without the stored generated columns, UPDATE and DELETE fail on every table whose replica identity has one. Capture, if it runs, takes a new base."})
+	default:
+		plan = append(plan, sources.Statement{SQL: "ALTER PUBLICATION " + name + " SET (" + options + ")",
 			Why: "Publish every kind of change (" + pub.describe() + "). If capture runs already, start a new epoch afterwards: the record so far lacks some."})
 	}
 	return plan, nil

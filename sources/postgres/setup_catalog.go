@@ -54,9 +54,9 @@ func resolveTables(ctx context.Context, conn *pgx.Conn, names []string) ([]table
 // keylessTable is a table on which a publication of updates and deletes makes them fail.
 type keylessTable struct {
 	tableName
-	identity    byte   // pg_class.relreplident: d, n, i
+	identity    byte   // pg_class.relreplident: d, n, i; f with a virtual column
 	uniqueIndex string // one that could serve as identity, or empty
-	generated   bool   // it has a generated column
+	virtual     string // a generated column that is not stored, or empty: see unpublishable
 }
 
 // recordedTables is the condition, and the CTE before it, that picks from pg_class c what a publication of $1, an
@@ -66,8 +66,10 @@ const (
 			SELECT unnest($1::oid[]) AS oid UNION SELECT i.inhrelid FROM pg_inherits i JOIN chosen ON i.inhparent = chosen.oid)`
 	recordedTables = `c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
 		AND ($1::oid[] IS NULL OR c.oid IN (SELECT oid FROM chosen))`
+	// virtualColumn is one that no publication can hold, and so no identity FULL either.
+	virtualColumn = `SELECT min(a.attname::text) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped`
 	// noIdentity follows the server's RelationGetIndexList: a deferrable, partial or invalid index identifies nothing.
-	noIdentity = `c.relreplident <> 'f' AND NOT EXISTS (
+	noIdentity = `(c.relreplident <> 'f' OR (` + virtualColumn + `) IS NOT NULL) AND NOT EXISTS (
 			SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
 			AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))`
 )
@@ -82,7 +84,7 @@ func keylessTables(ctx context.Context, conn *pgx.Conn, chosen []uint32) ([]keyl
 			  AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attnotnull
 			      AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts-1]))
 			ORDER BY i.indnatts, x.relname LIMIT 1), ''),
-			EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped)
+			COALESCE((`+virtualColumn+`), '')
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE `+recordedTables+` AND `+noIdentity+`
 		ORDER BY n.nspname, c.relname`, chosen)
@@ -92,7 +94,7 @@ func keylessTables(ctx context.Context, conn *pgx.Conn, chosen []uint32) ([]keyl
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (keylessTable, error) {
 		var k keylessTable
 		var identity string
-		err := row.Scan(&k.oid, &k.schema, &k.name, &identity, &k.uniqueIndex, &k.generated)
+		err := row.Scan(&k.oid, &k.schema, &k.name, &identity, &k.uniqueIndex, &k.virtual)
 		if err == nil {
 			k.identity = identity[0]
 		}
@@ -107,13 +109,16 @@ func keylessTables(ctx context.Context, conn *pgx.Conn, chosen []uint32) ([]keyl
 // publicationFacts is what matters of one.
 type publicationFacts struct {
 	allTables, insert, update, delete, truncate, viaRoot bool
+	noGenerated                                          bool // leaves out stored generated columns, where that is a choice
 
 	tables   map[uint32]bool // listed by name
 	filtered int             // tables with a row filter or a column list
 	schemas  int             // whole schemas listed
 }
 
-func (p *publicationFacts) complete() bool {
+func (p *publicationFacts) complete() bool { return p.publishesAll() && !p.noGenerated }
+
+func (p *publicationFacts) publishesAll() bool {
 	return p.insert && p.update && p.delete && p.truncate && !p.viaRoot
 }
 
@@ -125,7 +130,7 @@ func (p *publicationFacts) describe() string {
 		text string
 	}{
 		{!p.insert, "no INSERT"}, {!p.update, "no UPDATE"}, {!p.delete, "no DELETE"}, {!p.truncate, "no TRUNCATE"},
-		{p.viaRoot, "partitions under their root's name"}, {p.filtered > 0, fmt.Sprintf("%d tables with row filters or column lists", p.filtered)},
+		{p.viaRoot, "partitions under their root's name"}, {p.noGenerated, "no generated columns"}, {p.filtered > 0, fmt.Sprintf("%d tables with row filters or column lists", p.filtered)},
 		{p.schemas > 0, fmt.Sprintf("%d whole schemas", p.schemas)}, {p.allTables, "all tables"}, {!p.allTables, fmt.Sprintf("%d tables by name", len(p.tables))},
 	} {
 		if f.bad {
@@ -141,10 +146,10 @@ func readPublication(ctx context.Context, conn *pgx.Conn, name string) (*publica
 	var oid uint32
 	var listed []uint32
 	err := conn.QueryRow(ctx, `
-		SELECT oid, puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot,
+		SELECT oid, puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, COALESCE(to_jsonb(p) ->> 'pubgencols' <> 's', false),
 		       ARRAY(SELECT prrelid FROM pg_publication_rel r WHERE r.prpubid = p.oid)
 		FROM pg_publication p WHERE pubname = $1::text`, name).
-		Scan(&oid, &p.allTables, &p.insert, &p.update, &p.delete, &p.truncate, &p.viaRoot, &listed)
+		Scan(&oid, &p.allTables, &p.insert, &p.update, &p.delete, &p.truncate, &p.viaRoot, &p.noGenerated, &listed)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

@@ -26,9 +26,8 @@ func (s Setup) planIdentities(ctx context.Context, conn *pgx.Conn, tables []tabl
 		return nil, err
 	}
 	for _, k := range keyless {
-		if k.generated && majorVersion(conn.PgConn()) >= 18 {
-			return nil, fmt.Errorf("table %s has no key and a generated column, which PostgreSQL 18 and later lets nobody update or delete from once it is published, whatever its replica identity: "+
-				"give it a primary key first (ALTER TABLE … ADD PRIMARY KEY)", k.quoted())
+		if k.virtual != "" {
+			return nil, fmt.Errorf("table %s: once it is published, nobody can update it or delete from it: %s", k.quoted(), k.unpublishable())
 		}
 	}
 	record, err := readUndo(ctx, conn, s.undoName())
@@ -50,6 +49,16 @@ func (s Setup) planIdentities(ctx context.Context, conn *pgx.Conn, tables []tabl
 		plan = append(plan, sources.Statement{SQL: "ALTER TABLE " + k.quoted() + " REPLICA IDENTITY FULL", Why: k.why()})
 	}
 	return plan, nil
+}
+
+// unpublishable says why no identity that setup could choose lets a table with a virtual column be published, and what does.
+func (k keylessTable) unpublishable() string {
+	cure := "give it a primary key (ALTER TABLE … ADD PRIMARY KEY)"
+	if k.uniqueIndex != "" {
+		cure = "let its unique index identify rows (ALTER TABLE " + k.quoted() + " REPLICA IDENTITY USING INDEX " + quoteIdent(k.uniqueIndex) + ")"
+	}
+	return "without a key its identity is the whole row, which cannot have the virtual generated column " + quoteIdent(k.virtual) + ": " + cure +
+		", or make the column a stored one"
 }
 
 // why explains the fix, and the cheaper one where a unique index offers itself.

@@ -330,3 +330,52 @@ func TestSetupNames(t *testing.T) {
 		}
 	}
 }
+
+// TestGeneratedColumns sets up with tables that the server lets nobody update, unless the publication has their generated
+// columns, and with one that it lets nobody update whatever the publication has.
+func TestGeneratedColumns(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	pg := dbtest.PG(t, "max_slot_wal_keep_size=1GB")
+	pg.MustExec(t, "postgres", `CREATE TABLE plain (a int, twice int GENERATED ALWAYS AS (a * 2) STORED); CREATE TABLE keyed (a int, twice int GENERATED ALWAYS AS (a * 2) STORED, PRIMARY KEY (a, twice))`)
+	conn := connectTo(t, pg.URL("postgres"))
+	s := Setup{Publication: "p", Slot: "s"}
+	use := func(tables ...string) {
+		t.Helper()
+		for _, table := range tables {
+			pg.MustExec(t, "postgres", "INSERT INTO "+table+" VALUES (1), (2); UPDATE "+table+" SET a = a + 10; DELETE FROM "+table+" WHERE a = 11")
+		}
+	}
+	if err := s.Apply(ctx, conn, nil); err != nil {
+		t.Fatal(err)
+	}
+	use("plain", "keyed")
+	pg.MustExec(t, "postgres", `CREATE TABLE later (a int, twice int GENERATED ALWAYS AS (a * 2) STORED)`)
+	use("later")
+	if pg.Major < generatedSince {
+		return
+	}
+	options := DoctorOptions{Publication: "p", Slot: "s"}
+	pg.MustExec(t, "postgres", `ALTER PUBLICATION p SET (publish_generated_columns = none)`)
+	expect(t, examine(t, pg, pg.URL("postgres"), options), want{"publication", sources.SeverityProblem, "leaves out generated columns", "txreel setup --apply"})
+	if err := s.Apply(ctx, conn, nil); err != nil {
+		t.Fatal(err)
+	}
+	use("plain", "keyed", "later")
+	expectHealthy(t, examine(t, pg, pg.URL("postgres"), options))
+
+	pg.MustExec(t, "postgres", `CREATE TABLE lost (a int NOT NULL UNIQUE, twice int GENERATED ALWAYS AS (a * 2) VIRTUAL)`)
+	if err := pg.Exec(ctx, "postgres", `INSERT INTO lost VALUES (1); UPDATE lost SET a = 2`); err == nil {
+		t.Error("a table with a virtual column and no key can be updated: there is nothing to refuse")
+	}
+	expect(t, examine(t, pg, pg.URL("postgres"), options), want{"replica identity", sources.SeverityProblem, `"public"."lost" fail now: without a key its identity is the whole row`, ""})
+	cure := `ALTER TABLE "public"."lost" REPLICA IDENTITY USING INDEX "lost_a_key"`
+	if err := s.Apply(ctx, conn, nil); err == nil || !strings.Contains(err.Error(), `"twice"`) || !strings.Contains(err.Error(), cure) {
+		t.Errorf("a virtual column without a key: %v", err)
+	}
+	pg.MustExec(t, "postgres", cure)
+	use("lost")
+	if err := s.Apply(ctx, conn, nil); err != nil {
+		t.Error(err)
+	}
+}

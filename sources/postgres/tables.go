@@ -24,7 +24,8 @@ type tableInfo struct {
 }
 
 // tablesSQL lists every permanent table whose rows the stream carries, with the
-// columns as pgoutput would name them. Types go by OID since Relation messages do.
+// columns as pgoutput would name them. Types go by OID since Relation messages do. Stored generated columns are among those
+// where a publication sends them, which from PostgreSQL 18 on setup makes ours do.
 const tablesSQL = `
 select c.oid::bigint, n.nspname, c.relname, c.relreplident::text,
        coalesce(pg_catalog.pg_relation_size(c.oid), 0) / pg_catalog.current_setting('block_size')::bigint,
@@ -32,10 +33,12 @@ select c.oid::bigint, n.nspname, c.relname, c.relreplident::text,
                 where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'),
        coalesce((select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                    'name', a.attname, 'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
-                   'identity_always', a.attidentity = 'a',
+                   'identity_always', a.attidentity = 'a', 'generated', a.attgenerated <> '',
                    'oid', a.atttypid::bigint, 'mod', a.atttypmod) order by a.attnum)
           from pg_catalog.pg_attribute a
-         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''), '[]'),
+         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+           and (a.attgenerated = '' or a.attgenerated = 's' and exists (
+                select from pg_catalog.pg_publication p where pg_catalog.to_jsonb(p) ->> 'pubgencols' = 's'))), '[]'),
        k.key, coalesce(k.con::bigint, 0), coalesce(k.idx::bigint, 0), c.relfilenode::bigint
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -81,15 +84,18 @@ func readTables(ctx context.Context, q interface {
 func (t *tableInfo) readColumns(text string) error {
 	var columns []struct {
 		pgbase.Column
-		OID uint32
-		Mod int32
+		OID       uint32
+		Mod       int32
+		Generated bool
 	}
 	if err := json.Unmarshal([]byte(text), &columns); err != nil {
 		return err
 	}
 	r := pgoutput.Relation{ID: t.OID, Schema: t.Schema, Name: t.Name}
 	for _, c := range columns {
-		t.Columns = append(t.Columns, c.Column)
+		if !c.Generated { // nobody can write those, so no base has them
+			t.Columns = append(t.Columns, c.Column)
+		}
 		r.Columns = append(r.Columns, pgoutput.Column{Name: c.Name, Type: c.OID, Mod: c.Mod})
 	}
 	t.Version = r.Version()
