@@ -20,10 +20,6 @@ import (
 
 // readSchema fetches the base's schema and takes it apart.
 func (t *Target) readSchema(ctx context.Context) (err error) {
-	program, err := pgRestore(ctx, t.opts.PgRestore, t.engine.ServerVersion/10000)
-	if err != nil {
-		return err
-	}
 	b := t.job.Plan.Base
 	var object *archive.BaseObject
 	for i := range b.Objects {
@@ -41,6 +37,10 @@ func (t *Target) readSchema(ctx context.Context) (err error) {
 	defer func() { _ = os.RemoveAll(dir) }() // a leftover costs nothing but space
 	dump := filepath.Join(dir, "schema.dump")
 	if err := t.fetch(ctx, object, dump); err != nil {
+		return err
+	}
+	program, err := pgRestore(ctx, t.opts.PgRestore, dump, t.engine.ServerVersion/10000)
+	if err != nil {
 		return err
 	}
 	if t.schema, err = readDump(ctx, program, dump, t.opts.NoOwner); err != nil {
