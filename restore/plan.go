@@ -52,6 +52,11 @@ type Plan struct {
 	// tables are called in Changes, and what they are, is as it stood when each was written to.
 	Definitions []change.Seq `json:"-"`
 
+	// Roles are the owners and grantees that the schema names, where they are not made as they were.
+	Roles []string `json:"roles,omitempty"`
+	// Globals says what a target would be given besides; whoever asks for roles and settings sets it.
+	Globals *Globals `json:"globals,omitempty"`
+
 	// Changes counts what is replayed, per table.
 	Changes map[string]*change.TableCount `json:"-"`
 }

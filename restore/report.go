@@ -119,6 +119,12 @@ func (p *Plan) String() string {
 	if text := p.protection(); text != "" {
 		line("zero-loss", "%s", text)
 	}
+	if len(p.Roles) > 0 {
+		line("roles", "%s: what of them the target lacks is made without login, password or memberships; --globals makes it as it was", strings.Join(p.Roles, ", "))
+	}
+	if p.Globals != nil {
+		p.Globals.print(&b, false)
+	}
 	return b.String()
 }
 
@@ -165,6 +171,7 @@ type Report struct {
 	Tables   []TableRows    `json:"tables"`
 	// Sequences says what the values of sequences rest on, where the log does not tell them.
 	Sequences *Sequences         `json:"sequences,omitempty"`
+	Globals   *Globals           `json:"globals,omitempty"` // with roles and settings, if they were asked for
 	Coverage  []archive.Coverage `json:"coverage"`
 	Warnings  []string           `json:"warnings"`
 	Phases    []PhaseTime        `json:"phases"`
@@ -212,6 +219,9 @@ func (r *Report) String() string {
 		for _, text := range s.lines() {
 			line("sequences", "%s", text)
 		}
+	}
+	if r.Globals != nil {
+		r.Globals.print(&b, true)
 	}
 	for _, c := range r.Coverage {
 		line("coverage", "%s: %s: %s", c.Class, c.What, c.Detail)

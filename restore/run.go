@@ -124,7 +124,7 @@ func (r *runner) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.report.Tables, r.report.Sequences, r.report.Warnings = v.Tables, v.Sequences, v.Warnings
+	r.report.Tables, r.report.Sequences, r.report.Globals, r.report.Warnings = v.Tables, v.Sequences, v.Globals, v.Warnings
 	for _, w := range v.Warnings {
 		r.opts.Log.Warn().Msg(w)
 	}

@@ -69,6 +69,8 @@ type Verification struct {
 	Warnings []string    `json:"warnings,omitempty"`
 	// Sequences says what the values of sequences rest on; nil where they are in the log like all else.
 	Sequences *Sequences `json:"sequences,omitempty"`
+	// Globals says what has become of roles and settings; nil unless they were asked for.
+	Globals *Globals `json:"globals,omitempty"`
 }
 
 // TableRows is the number of rows of a restored table.

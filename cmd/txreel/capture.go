@@ -31,6 +31,7 @@ type captureCmd struct {
 	Heartbeat      time.Duration `default:"1m" help:"Ship a segment at least this often, also when nothing happens."`
 	BaseEvery      time.Duration `default:"24h" help:"Take a base when the last one is this old and not all there is; 0: never for that reason."`
 	SequenceSample time.Duration `default:"10s" help:"PostgreSQL: sample sequences into the record this often at most, while there is traffic; 0 switches it off."`
+	GlobalsEvery   time.Duration `default:"1m" help:"PostgreSQL: look this often whether roles and settings have changed, and record them if so; 0 switches it off."`
 	syncFlags
 	Metrics   string `placeholder:"ADDR" help:"Serve Prometheus metrics and /healthz there, such as 127.0.0.1:9187."`
 	NewEpoch  bool   `help:"Go on behind a gap: begin a new epoch, with a new base."`
@@ -340,6 +341,10 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	ctx, cancel := context.WithCancel(ctx)
 	var joined sync.WaitGroup
 	joined.Go(func() { keeper.run(ctx) })
+	if pg, ok := r.database.(*postgresDatabase); ok && r.GlobalsEvery > 0 {
+		w := &globalsWatch{archive: a, epoch: epoch.Number, source: pg, every: r.GlobalsEvery, log: r.log}
+		joined.Go(func() { w.run(ctx) })
+	}
 	o := capture.Options{
 		Log: r.log.With().Uint64("epoch", epoch.Number).Logger(), FlushAge: r.FlushAge, FlushSize: int64(r.FlushSize), Heartbeat: r.Heartbeat, Sync: r.Sync,
 		Start: src.Start(), Status: r.status, Shipped: keeper.shipped, Beat: keeper.beat,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"txreel/archive"
 	"txreel/change"
 	"txreel/restore"
 	pgtarget "txreel/restore/postgres"
@@ -29,6 +30,7 @@ type restoreCmd struct {
 	DryRun     bool   `help:"Print the plan and write nothing."`
 	Force      bool   `help:"Restore into a database that is not empty."`
 	NoOwner    bool   `help:"PostgreSQL: leave out owners and grants."`
+	Globals    bool   `help:"PostgreSQL: make roles, memberships and settings too, as they were; never their passwords, and no tablespaces."`
 	Jobs       int    `placeholder:"N" help:"Parallel connections to the target (default: one for each processor)."`
 	PgRestore  string `placeholder:"PATH" help:"PostgreSQL: the pg_restore to use (default: the newest one installed)."`
 	mysqlTargetFlags
@@ -96,13 +98,42 @@ func (c *restoreCmd) restorer(engine string) (restore.Dialect, func(ctx context.
 	switch engine {
 	case enginePostgres:
 		return pgtarget.Dialect{}, func(ctx context.Context) (restoreTarget, error) {
-			return pgtarget.Open(ctx, c.Target, pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, TempDir: c.SpillDir})
+			return pgtarget.Open(ctx, c.Target, pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, Globals: c.Globals, TempDir: c.SpillDir})
 		}, nil
 	case engineMySQL, engineMariaDB:
 		dialect, open := c.mysqlRestorer(engine)
 		return dialect, open, nil
 	}
 	return nil, nil, fmt.Errorf("the archive records %s, which this build cannot restore", engine)
+}
+
+// checkGlobals refuses --globals where it means nothing.
+func (c *restoreCmd) checkGlobals(engine string) error {
+	switch {
+	case c.Globals && engine != enginePostgres:
+		return &usageError{"--globals goes with a record of PostgreSQL; this one is of " + engine}
+	case c.Globals && c.NoOwner:
+		return &usageError{"--globals makes owners and grantees, which --no-owner leaves out: give one of them"}
+	}
+	return nil
+}
+
+// planGlobals says what a restore would make of roles and settings; with a target, what of it that lacks.
+func (c *restoreCmd) planGlobals(ctx context.Context, ar *archive.Archive, plan *restore.Plan) (err error) {
+	switch {
+	case !c.Globals:
+		return nil
+	case c.Target == "":
+		plan.Globals, err = pgtarget.PlanGlobals(ctx, ar, plan)
+		return err
+	}
+	t, err := pgtarget.Open(ctx, c.Target, pgtarget.Options{})
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	plan.Globals, err = t.PlanGlobals(ctx, ar, plan)
+	return err
 }
 
 // Run implements the command.
@@ -124,6 +155,9 @@ func (c *restoreCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if err := c.checkGlobals(ar.Identity.Engine); err != nil {
+		return err
+	}
 	if err := checkNotation(dialect, goal); err != nil {
 		return err
 	}
@@ -134,7 +168,15 @@ func (c *restoreCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if ar.Identity.Engine == enginePostgres && !c.Globals && !c.NoOwner {
+		if plan.Roles, err = pgtarget.NamedRoles(plan); err != nil {
+			return err
+		}
+	}
 	if c.DryRun {
+		if err := c.planGlobals(a.ctx, ar, plan); err != nil {
+			return err
+		}
 		if c.JSON {
 			return writeJSON(a.stdout, plan)
 		}

@@ -50,6 +50,9 @@ func (t *Target) Check(ctx context.Context, j *restore.Job) (resumed bool, err e
 	if err := t.readSchema(ctx); err != nil {
 		return false, err
 	}
+	if err := t.checkGlobals(ctx); err != nil {
+		return false, err
+	}
 	return t.resumed, t.checkRoles(ctx)
 }
 
@@ -239,7 +242,7 @@ func (t *Target) checkRoles(ctx context.Context) error {
 		return fmt.Errorf("read the target's roles: %w", err)
 	}
 	for _, r := range t.engine.Roles {
-		if !slices.Contains(have, r) {
+		if !slices.Contains(have, r) && (t.globals == nil || !t.globals.created[r]) {
 			t.roles = append(t.roles, r)
 		}
 	}
@@ -251,7 +254,7 @@ func (t *Target) checkRoles(ctx context.Context) error {
 		return fmt.Errorf("read the target's roles: %w", err)
 	}
 	if !may {
-		return fmt.Errorf("the schema names roles that the target lacks and %q may not create: %s: create them, or restore without owners and grants (--no-owner)",
+		return fmt.Errorf("the schema names roles that the target lacks and %q may not create: %s: create them, connect as a role that may and restore them too (--globals), or restore without owners and grants (--no-owner)",
 			t.cfg.User, strings.Join(t.roles, ", "))
 	}
 	return nil

@@ -20,6 +20,10 @@ import (
 
 // readSchema fetches the base's schema and takes it apart.
 func (t *Target) readSchema(ctx context.Context) (err error) {
+	program, err := pgRestore(ctx, t.opts.PgRestore, t.engine.ServerVersion/10000)
+	if err != nil {
+		return err
+	}
 	b := t.job.Plan.Base
 	var object *archive.BaseObject
 	for i := range b.Objects {
@@ -37,10 +41,6 @@ func (t *Target) readSchema(ctx context.Context) (err error) {
 	defer func() { _ = os.RemoveAll(dir) }() // a leftover costs nothing but space
 	dump := filepath.Join(dir, "schema.dump")
 	if err := t.fetch(ctx, object, dump); err != nil {
-		return err
-	}
-	program, err := pgRestore(ctx, t.opts.PgRestore, dump, t.engine.ServerVersion/10000)
-	if err != nil {
 		return err
 	}
 	if t.schema, err = readDump(ctx, program, dump, t.opts.NoOwner); err != nil {
@@ -98,11 +98,14 @@ func (t *Target) createSchema(ctx context.Context) error {
 		return err
 	}
 	return inTx(ctx, conn, func() error {
+		if err := t.makeRoles(ctx, conn); err != nil {
+			return err
+		}
 		for _, r := range t.roles {
 			if err := run(ctx, conn, "CREATE ROLE "+quote(r)+" NOLOGIN"); err != nil {
 				return fmt.Errorf("create role %s: %w", r, err)
 			}
-			t.warn("role %s was missing and has been created without login, password or memberships", r)
+			t.warn("role %s was missing and has been created without login, password or memberships%s", r, t.insteadOf())
 		}
 		if err := run(ctx, conn, t.schema.preamble); err != nil {
 			return fmt.Errorf("begin the schema: %w", err)

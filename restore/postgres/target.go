@@ -24,6 +24,8 @@ type Options struct {
 	PgRestore string
 	// NoOwner leaves out owners and grants: everything belongs to the connecting role.
 	NoOwner bool
+	// Globals makes roles, memberships and settings, and the properties of the database, as they are on record.
+	Globals bool
 	// TempDir is where the schema waits to be read; "" is the system's temporary folder.
 	TempDir string
 }
@@ -45,6 +47,7 @@ type Target struct {
 	warnings []string
 
 	sequences *restore.Sequences // set by Finish
+	globals   *globals           // nil unless they are asked for
 
 	replay *replay // nil before Prepare
 }

@@ -36,7 +36,11 @@ func (t *Target) Verify(ctx context.Context) (_ *restore.Verification, err error
 	} else if err := t.compareExtensions(ctx); err != nil {
 		return nil, err
 	}
-	return &restore.Verification{Tables: tables, Sequences: t.sequences, Warnings: t.warnings}, nil
+	made, err := t.makeSettings(ctx) // the last of all: our own sessions begin with them too
+	if err != nil {
+		return nil, err
+	}
+	return &restore.Verification{Tables: tables, Sequences: t.sequences, Globals: made, Warnings: t.warnings}, nil
 }
 
 // findUnsound warns of constraints and indexes that do not hold for every row. The

@@ -192,7 +192,7 @@ func (b *baseRun) see(ctx context.Context, conn *pgx.Conn, snapshot string) erro
 func (b *baseRun) dumpSchema(ctx context.Context) error {
 	body := spill.New(b.SpillDir, chunkMemory)
 	defer body.Reset()
-	if err := pgDump(ctx, b.URL, b.PgDump, b.snapshot, majorVersion(b.leader.PgConn()), b.LockTimeout, body); err != nil {
+	if err := pgDump(ctx, b.URL, b.PgDump, b.snapshot, b.LockTimeout, body); err != nil {
 		return err
 	}
 	object, err := b.archive.CreateObject(ctx, b.base, pgbase.SchemaObject, body, body.Size())
