@@ -34,8 +34,9 @@ type Base struct {
 	Objects  []BaseObject    `json:"objects"`          // schema and the like
 	Coverage []Coverage      `json:"coverage"`         // Invariant 9
 	Engine   json.RawMessage `json:"engine,omitempty"` // what only the engine's own restore reads
-	// Partial says that it is no Base but a mend: a few tables, as they stood after Seq, that changes had touched which are in
-	// no log. A restore from a base of before puts them in place of what it has.
+	// Partial says that it is a part of what there was after Seq. Either it has some tables, whose rows came to be what they are by changes that are in
+	// no log: a restore from a base of before puts them in place of what it has. Or it has the schema only: a
+	// restore says how that differs.
 	Partial bool `json:"partial,omitempty"`
 }
 
@@ -171,8 +172,11 @@ func (a *Archive) Bases(ctx context.Context, epoch uint64) ([]Base, error) {
 	return slices.DeleteFunc(all, func(b Base) bool { return b.Partial }), err
 }
 
-// Mends returns the partial bases of an epoch, oldest first.
-func (a *Archive) Mends(ctx context.Context, epoch uint64) ([]Base, error) {
+// SchemaOnly reports whether it is a partial base of the schema.
+func (b *Base) SchemaOnly() bool { return b.Partial && len(b.Objects) > 0 }
+
+// PartialBases returns the partial bases of an epoch, oldest first.
+func (a *Archive) PartialBases(ctx context.Context, epoch uint64) ([]Base, error) {
 	all, err := a.committed(ctx, epoch)
 	return slices.DeleteFunc(all, func(b Base) bool { return !b.Partial }), err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"txreel/archive"
 	"txreel/change"
@@ -25,6 +26,8 @@ type Plan struct {
 	Proof *archive.Base `json:"-"`
 	// Mends are the partial bases between Base and the cut: each holds tables that a restore puts in place of its own.
 	Mends []archive.Base `json:"-"`
+	// Earlier and Later are the nearest bases before and behind the cut that tell what the schema was then, the former behind Base; nil where there is none.
+	Earlier, Later *archive.Base `json:"-"`
 
 	// Seq is the cut: the last transaction the restored database will hold.
 	Seq change.Seq `json:"seq"`
@@ -75,7 +78,7 @@ func MakePlan(ctx context.Context, a *archive.Archive, d Dialect, g Goal) (*Plan
 	if p.Base, err = r.base(g.Base); err != nil {
 		return nil, err
 	}
-	if err := p.findMends(ctx, a); err != nil {
+	if err := p.findParts(ctx, a, r.bases); err != nil {
 		return nil, err
 	}
 	p.chooseProof(r.bases)
@@ -102,12 +105,21 @@ func MakePlan(ctx context.Context, a *archive.Archive, d Dialect, g Goal) (*Plan
 	return p, p.neighbours(ctx, a)
 }
 
-// findMends finds the partial bases that belong into the replay.
-func (p *Plan) findMends(ctx context.Context, a *archive.Archive) error {
-	all, err := a.Mends(ctx, p.Epoch)
-	for i := range all {
-		if all[i].Seq > p.Base.Seq && all[i].Seq <= p.Seq {
-			p.Mends = append(p.Mends, all[i])
+// findParts finds the partial bases that belong into the replay, and what is known of the schema around the cut.
+func (p *Plan) findParts(ctx context.Context, a *archive.Archive, bases []archive.Base) error {
+	parts, err := a.PartialBases(ctx, p.Epoch)
+	for i := range parts {
+		if b := &parts[i]; len(b.Tables) > 0 && b.Seq > p.Base.Seq && b.Seq <= p.Seq {
+			p.Mends = append(p.Mends, *b)
+		}
+	}
+	for _, b := range slices.Concat(bases, parts) {
+		switch {
+		case len(b.Objects) == 0:
+		case b.Seq > p.Seq && (p.Later == nil || b.Seq < p.Later.Seq):
+			p.Later = &b
+		case b.Seq > p.Base.Seq && b.Seq <= p.Seq && (p.Earlier == nil || b.Seq >= p.Earlier.Seq):
+			p.Earlier = &b
 		}
 	}
 	return err

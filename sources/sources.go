@@ -54,9 +54,14 @@ func Script(statements []Statement) string {
 // BaseRequest says what a base is to be taken of, and why.
 type BaseRequest struct {
 	Reason string // "" when none is asked for
-	// Tables are the tables of a partial base, by the numbers that a PostgreSQL has for them; nil is the whole database.
+	// Tables are the tables of a partial base, by the numbers that a PostgreSQL has for them.
 	Tables []uint32
+	// Schema asks for a partial base of the schema, without any rows.
+	Schema bool
 }
+
+// Partial reports whether it is not the whole database that is asked for.
+func (r *BaseRequest) Partial() bool { return r.Tables != nil || r.Schema }
 
 // BaseProgress is how far a base has come.
 type BaseProgress struct {

@@ -33,7 +33,7 @@ type baseKeeper struct {
 	archive *archive.Archive
 	epoch   uint64
 	source  database
-	every   time.Duration // how old the last base may get; 0: as old as it likes
+	times   keeperTimes
 	log     zerolog.Logger
 	wake    chan struct{}
 	beat    chan struct{} // asks the capture for a heartbeat
@@ -41,7 +41,8 @@ type baseKeeper struct {
 	// Of run's goroutine.
 	rest time.Time     // no base begins before that
 	last *archive.Base // the last whole base
-	mend *archive.Base // the last partial one behind it; nil when there is none
+	mend *archive.Base // the last one of some tables behind it; nil when there is none
+	look *archive.Base // the last one of the schema behind it; nil when there is none
 
 	mu       sync.Mutex
 	base     change.Seq        // the last base holds transactions up to here
@@ -50,8 +51,14 @@ type baseKeeper struct {
 	changed  string            // a table seen with another definition behind base
 }
 
-func newBaseKeeper(a *archive.Archive, epoch uint64, source database, every time.Duration, log zerolog.Logger) *baseKeeper {
-	return &baseKeeper{archive: a, epoch: epoch, source: source, every: every, log: log, wake: make(chan struct{}, 1), beat: make(chan struct{}, 1)}
+// keeperTimes says how old what is known of the source may get, while the record goes on; 0 is as old as it likes.
+type keeperTimes struct {
+	base   time.Duration
+	schema time.Duration // where changes of it are in no record
+}
+
+func newBaseKeeper(a *archive.Archive, epoch uint64, source database, times keeperTimes, log zerolog.Logger) *baseKeeper {
+	return &baseKeeper{archive: a, epoch: epoch, source: source, times: times, log: log, wake: make(chan struct{}, 1), beat: make(chan struct{}, 1)}
 }
 
 // shipped looks through a segment that became durable. It runs on the capture
@@ -158,15 +165,15 @@ func (k *baseKeeper) due(ctx context.Context) (none sources.BaseRequest, err err
 		if len(bases) == 0 {
 			return sources.BaseRequest{Reason: "first base of the epoch"}, nil
 		}
-		mends, err := k.archive.Mends(ctx, k.epoch)
+		parts, err := k.archive.PartialBases(ctx, k.epoch)
 		if err != nil {
 			return none, err
 		}
 		if err := k.adopt(ctx, &bases[len(bases)-1]); err != nil {
 			return none, err
 		}
-		for i := range mends {
-			k.adoptMend(&mends[i])
+		for i := range parts {
+			k.adoptPart(&parts[i])
 		}
 	}
 	k.mu.Lock()
@@ -175,30 +182,56 @@ func (k *baseKeeper) due(ctx context.Context) (none sources.BaseRequest, err err
 	if changed != "" {
 		return sources.BaseRequest{Reason: "the definition of " + changed + " changed"}, nil
 	}
-	old, err := k.old(ctx)
-	if err != nil || old.Reason != "" {
-		return old, err
+	age, err := k.old(ctx, k.last, k.times.base)
+	if err != nil {
+		return none, err
 	}
-	return k.source.lacking(ctx, k.last, k.mend) // what no row has shown yet
+	if age > 0 {
+		return sources.BaseRequest{Reason: fmt.Sprintf("the last base is %s old", age.Round(time.Second))}, nil
+	}
+	due, err := k.source.lacking(ctx, k.last, k.mend) // what no row has shown yet
+	if err != nil || due.Reason != "" || !k.looks() {
+		return due, err
+	}
+	known := k.last
+	if k.look != nil {
+		known = k.look
+	}
+	if age, err = k.old(ctx, known, k.times.schema); err != nil || age <= 0 {
+		return none, err
+	}
+	return sources.BaseRequest{Reason: fmt.Sprintf("the schema was looked at %s ago", age.Round(time.Second)), Schema: true}, nil
 }
 
-// old asks for a base when the last one is too old, and not all there is.
-func (k *baseKeeper) old(ctx context.Context) (due sources.BaseRequest, err error) {
-	started, err := time.Parse(time.RFC3339, k.last.Started)
-	if err != nil || k.every <= 0 || time.Since(started) < k.every {
-		return due, nil // a base that does not say when it was taken has not been kept by this program
+// looks reports whether the schema is to be looked at from time to time: its changes are in no record.
+func (k *baseKeeper) looks() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.stales
+}
+
+// old returns the age of a base that is too old, and not all there is; else 0.
+func (k *baseKeeper) old(ctx context.Context, b *archive.Base, most time.Duration) (time.Duration, error) {
+	started, err := time.Parse(time.RFC3339, b.Started)
+	age := time.Since(started)
+	if err != nil || most <= 0 || age < most {
+		return 0, nil // a base that does not say when it was taken has not been kept by this program
 	}
 	tail, err := k.archive.Tail(ctx, k.epoch)
-	if err == nil && tail.Seq > k.last.Seq {
-		due.Reason = fmt.Sprintf("the last base is %s old", time.Since(started).Round(time.Minute))
+	if err != nil || tail.Seq <= b.Seq {
+		return 0, err
 	}
-	return due, err
+	return age, nil
 }
 
-// adoptMend makes b the partial base to compare with, if it is behind the last whole one.
-func (k *baseKeeper) adoptMend(b *archive.Base) {
-	if b.Seq >= k.last.Seq && (k.mend == nil || b.Seq >= k.mend.Seq) {
-		k.mend = b
+// adoptPart makes b the partial base to compare with, if it is behind the last whole one.
+func (k *baseKeeper) adoptPart(b *archive.Base) {
+	part := &k.mend
+	if b.SchemaOnly() {
+		part = &k.look
+	}
+	if b.Seq >= k.last.Seq && (*part == nil || b.Seq >= (*part).Seq) {
+		*part = b
 	}
 	k.restFor(b)
 }
@@ -221,7 +254,7 @@ func (k *baseKeeper) adopt(ctx context.Context, b *archive.Base) error {
 		return err
 	}
 	versions := b.Versions()
-	k.last, k.mend = b, nil
+	k.last, k.mend, k.look = b, nil, nil
 	k.mu.Lock()
 	k.base, k.versions, k.stales, k.changed = b.Seq, versions, stales, ""
 	k.mu.Unlock()
@@ -249,7 +282,7 @@ func (k *baseKeeper) adopt(ctx context.Context, b *archive.Base) error {
 
 func (k *baseKeeper) take(ctx context.Context, due sources.BaseRequest) error {
 	started := time.Now()
-	k.log.Info().Str("reason", due.Reason).Bool("partial", due.Tables != nil).Msg("base started")
+	k.log.Info().Str("reason", due.Reason).Bool("partial", due.Partial()).Msg("base started")
 	b, err := k.source.takeBase(ctx, k.archive, k.epoch, due, nil)
 	k.restAfter(started, time.Now())
 	if err != nil {
@@ -265,7 +298,7 @@ func (k *baseKeeper) take(ctx context.Context, due sources.BaseRequest) error {
 	k.log.Info().Str("base", b.ID).Str("seq", b.Seq.String()).Int("tables", len(b.Tables)).Int64("rows", rows).
 		Int64("bytes", b.Size()).Dur("took", time.Since(started)).Msg("base finished")
 	if b.Partial {
-		k.adoptMend(b)
+		k.adoptPart(b)
 		return nil
 	}
 	return k.adopt(ctx, b)

@@ -57,7 +57,7 @@ func TestKeeperSparesIndexes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := newBaseKeeper(a, 1, &mysqlDatabase{}, 0, zerolog.Nop())
+	k := newBaseKeeper(a, 1, &mysqlDatabase{}, keeperTimes{}, zerolog.Nop())
 	if err := k.adopt(t.Context(), &archive.Base{Epoch: 1, Tables: []archive.BaseTable{{Schema: "s", Name: "a"}}}); err != nil {
 		t.Error(err)
 	}
@@ -92,7 +92,7 @@ func TestKeeperRests(t *testing.T) {
 	pg.MustExec(t, "postgres", "create table made_since (id int primary key)")
 
 	var log lockedBuffer
-	k := newBaseKeeper(a, epoch.Number, (&databaseFlags{sourceFlag: sourceFlag{Source: pg.URL("postgres")}}).database(), 0, zerolog.New(&log))
+	k := newBaseKeeper(a, epoch.Number, (&databaseFlags{sourceFlag: sourceFlag{Source: pg.URL("postgres")}}).database(), keeperTimes{}, zerolog.New(&log))
 	done := make(chan struct{})
 	go func() { defer close(done); k.run(ctx) }()
 	for !strings.Contains(log.String(), "base put off") {

@@ -30,6 +30,7 @@ type captureCmd struct {
 	FlushSize      byteSize      `default:"8MiB" help:"Ship a segment when it is this large, compressed."`
 	Heartbeat      time.Duration `default:"1m" help:"Ship a segment at least this often, also when nothing happens."`
 	BaseEvery      time.Duration `default:"24h" help:"Take a base when the last one is this old and not all there is; 0: never for that reason."`
+	SchemaEvery    time.Duration `default:"1h" help:"PostgreSQL without a log of definitions: look this often what the schema is; 0: never."`
 	SequenceSample time.Duration `default:"10s" help:"PostgreSQL: sample sequences into the record this often at most, while there is traffic; 0 switches it off."`
 	GlobalsEvery   time.Duration `default:"1m" help:"PostgreSQL: look this often whether roles and settings have changed, and record them if so; 0 switches it off."`
 	syncFlags
@@ -337,7 +338,7 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	r.sure = math.MaxUint64
 
 	// The keeper takes bases beside the stream; it ends with it.
-	keeper := newBaseKeeper(a, epoch.Number, r.database, r.BaseEvery, r.log)
+	keeper := newBaseKeeper(a, epoch.Number, r.database, keeperTimes{base: r.BaseEvery, schema: r.SchemaEvery}, r.log)
 	ctx, cancel := context.WithCancel(ctx)
 	var joined sync.WaitGroup
 	joined.Go(func() { keeper.run(ctx) })

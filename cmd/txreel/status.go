@@ -146,12 +146,12 @@ func epochReport(ctx context.Context, ar *archive.Archive, e archive.Epoch) (epo
 		s.Bases = append(s.Bases, baseLine(&bases[i]))
 		s.Coverage = bases[i].Coverage
 	}
-	mends, err := ar.Mends(ctx, e.Number)
+	parts, err := ar.PartialBases(ctx, e.Number)
 	if err != nil {
 		return s, err
 	}
-	for i := range mends {
-		s.Bases = append(s.Bases, baseLine(&mends[i]))
+	for i := range parts {
+		s.Bases = append(s.Bases, baseLine(&parts[i]))
 	}
 	slices.SortStableFunc(s.Bases, func(a, b baseStatus) int { return cmp.Compare(a.Seq, b.Seq) })
 	protections, err := ar.Protections(ctx, e.Number)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"txreel/change"
 	"txreel/internal/dbtest"
 )
 
@@ -132,4 +133,41 @@ func TestDDL(t *testing.T) {
 	}
 	s.restore("behind")
 	s.same("behind")
+}
+
+// TestSchemaUnlogged changes what a source without a log of definitions has besides tables. Capture looks from time to time, and a restore names
+// each difference: what was another by the point, and what may have been.
+func TestSchemaUnlogged(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, dbtest.PG(t), "unlogged", nil)
+	s.must("setup", "--apply", "--no-ddl", "--slot", s.slot())
+	s.exec(`CREATE TABLE t (id int PRIMARY KEY, v text); CREATE VIEW v AS SELECT 1 AS one; CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE INDEX by_v ON t (v)`)
+	s.capture("--schema-every", "1s", "--heartbeat", "500ms")
+	a := s.waitArchive()
+	base := s.waitBases(a, 1, 1)[0]
+	look := func(what string) change.Seq {
+		t.Helper()
+		at := s.waitPast(a, s.here()).Seq
+		eventually(t, patience(), what, func() bool {
+			parts, err := a.PartialBases(t.Context(), 1)
+			return err == nil && len(parts) > 0 && parts[len(parts)-1].SchemaOnly() && parts[len(parts)-1].Seq >= at
+		})
+		return at
+	}
+	look("the schema is looked at")
+	s.exec(`INSERT INTO t VALUES (1, 'one')`)
+	before := s.waitPast(a, s.here()).Seq
+	s.exec(`CREATE INDEX made ON t (v, id); DROP INDEX by_v; ALTER VIEW v RENAME TO w; CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'; GRANT SELECT ON t TO PUBLIC`)
+	look("the change is seen")
+	s.exec(`INSERT INTO t VALUES (2, 'two')`)
+	after := s.waitPast(a, s.here()).Seq
+	changes := []string{"index public.made was made", "index public.by_v was dropped", "view public.v was renamed, or moved, to view public.w", "function public.f() was changed", "acl public.TABLE t was made"}
+	if r := s.restore("early", "--base", base.ID, "--to-seq", before.String()); !contains(r.stdout+r.stderr, append(changes, "the schema may have been another at the point")...) ||
+		strings.Contains(r.stdout+r.stderr, "the schema was another") {
+		t.Errorf("before the change a restore says\n%s%s", r.stdout, r.stderr)
+	}
+	if r := s.restore("late", "--base", base.ID, "--to-seq", after.String()); !contains(r.stdout+r.stderr, append(changes, "the schema was another at the point")...) ||
+		strings.Contains(r.stdout+r.stderr, "may have been another") {
+		t.Errorf("behind the change a restore says\n%s%s", r.stdout, r.stderr)
+	}
 }

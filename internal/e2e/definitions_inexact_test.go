@@ -34,7 +34,7 @@ func TestRewrites(t *testing.T) {
 	mended := func(tables string, behind change.Seq) {
 		t.Helper()
 		eventually(t, patience()+time.Minute, "a partial base holds what the rewrite drew", func() bool {
-			mends, err := a.Mends(t.Context(), 1)
+			mends, err := a.PartialBases(t.Context(), 1)
 			if err != nil || len(mends) == 0 || mends[len(mends)-1].Seq < behind {
 				return false
 			}
@@ -56,7 +56,7 @@ func TestRewrites(t *testing.T) {
 	if bases, err := a.Bases(t.Context(), 1); err != nil || len(bases) != 1 {
 		t.Errorf("%d bases of everything (%v): one says it all", len(bases), err)
 	}
-	mends, err := a.Mends(t.Context(), 1)
+	mends, err := a.PartialBases(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

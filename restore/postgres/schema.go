@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -20,30 +21,7 @@ import (
 
 // readSchema fetches the base's schema and takes it apart.
 func (t *Target) readSchema(ctx context.Context) (err error) {
-	program, err := pgRestore(ctx, t.opts.PgRestore, t.engine.ServerVersion/10000)
-	if err != nil {
-		return err
-	}
-	b := t.job.Plan.Base
-	var object *archive.BaseObject
-	for i := range b.Objects {
-		if b.Objects[i].Name == pgbase.SchemaObject {
-			object = &b.Objects[i]
-		}
-	}
-	if object == nil {
-		return fmt.Errorf("%w: base %s: %w", archive.ErrCorrupt, b.ID, errNoDump)
-	}
-	dir, err := os.MkdirTemp(t.opts.TempDir, "txreel-schema-")
-	if err != nil {
-		return fmt.Errorf("make temporary folder: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }() // a leftover costs nothing but space
-	dump := filepath.Join(dir, "schema.dump")
-	if err := t.fetch(ctx, object, dump); err != nil {
-		return err
-	}
-	if t.schema, err = readDump(ctx, program, dump, t.opts.NoOwner); err != nil {
+	if t.schema, err = t.schemaOf(ctx, t.job.Plan.Base, t.engine.ServerVersion/10000); err != nil {
 		return err
 	}
 	if also := t.schema.leaveOut(t.engine.Publications); len(also) > 0 {
@@ -55,9 +33,31 @@ func (t *Target) readSchema(ctx context.Context) (err error) {
 	return nil
 }
 
-// fetch writes an object of the base to a file and checks it.
-func (t *Target) fetch(ctx context.Context, o *archive.BaseObject, path string) error {
-	key := t.job.Plan.Base.Key(o.Name)
+// schemaOf fetches the schema of a base, of a server of some major version.
+func (t *Target) schemaOf(ctx context.Context, b *archive.Base, version int) (*script, error) {
+	i := slices.IndexFunc(b.Objects, func(o archive.BaseObject) bool { return o.Name == pgbase.SchemaObject })
+	if i < 0 {
+		return nil, fmt.Errorf("%w: base %s: %w", archive.ErrCorrupt, b.ID, errNoDump)
+	}
+	dir, err := os.MkdirTemp(t.opts.TempDir, "txreel-schema-")
+	if err != nil {
+		return nil, fmt.Errorf("make temporary folder: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // a leftover costs nothing but space
+	dump := filepath.Join(dir, "schema.dump")
+	if err := t.fetch(ctx, b, &b.Objects[i], dump); err != nil {
+		return nil, err
+	}
+	program, err := pgRestore(ctx, t.opts.PgRestore, dump, version)
+	if err != nil {
+		return nil, err
+	}
+	return readDump(ctx, program, dump, t.opts.NoOwner)
+}
+
+// fetch writes an object of a base to a file and checks it.
+func (t *Target) fetch(ctx context.Context, b *archive.Base, o *archive.BaseObject, path string) error {
+	key := b.Key(o.Name)
 	body, _, err := t.job.Archive.Store.Open(ctx, key, 0, -1)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", key, err)

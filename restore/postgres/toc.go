@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"txreel/sources/postgres/pgclient"
 )
 
 // entry is an object of the schema dump.
@@ -40,33 +41,29 @@ const (
 	catalogPublication = 6104
 )
 
-// pgRestore finds the program and checks that it reads dumps of the major version.
-func pgRestore(ctx context.Context, given string, need int) (string, error) {
-	path := given
-	if path == "" {
-		best := 0
-		found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/pg_restore") // fails only on a bad pattern
-		for _, f := range found {
-			if n, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(f)))); err == nil && n > best {
-				best, path = n, f
-			}
-		}
-		if path == "" {
-			var err error
-			if path, err = exec.LookPath("pg_restore"); err != nil {
-				return "", fmt.Errorf("pg_restore is not on this machine: install PostgreSQL's client programs, version %d or newer", need)
-			}
-		}
-	}
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
+// pgRestore finds the program that reads a dump: no older than the one that wrote it. source is the major version of the
+// server that the dump is of.
+func pgRestore(ctx context.Context, given, dump string, source int) (string, error) {
+	need, err := dumpedBy(dump)
 	if err != nil {
-		return "", fmt.Errorf("run %s --version: %w", path, err)
+		return "", fmt.Errorf("read the schema of the base: %w", err)
 	}
-	v := regexp.MustCompile(`\d+`).Find(out)
-	if n, err := strconv.Atoi(string(v)); err != nil || n < need {
-		return "", fmt.Errorf("%s is version %s, the base was dumped from PostgreSQL %d: install pg_restore %d or newer", path, v, need, need)
+	if need == 0 {
+		need = source
 	}
-	return path, nil
+	if given == "" {
+		p, err := pgclient.Find(ctx, "pg_restore", need)
+		return p.Path, err
+	}
+	p, err := pgclient.At(ctx, given)
+	if err != nil {
+		return "", fmt.Errorf("run pg_restore: %w", err)
+	}
+	if p.Major < need {
+		return "", fmt.Errorf("%s is of version %d, and the schema of the base was written by pg_dump %d: name a pg_restore of version %d or newer with --pg-restore",
+			given, p.Major, need, need)
+	}
+	return p.Path, nil
 }
 
 // readDump lets pg_restore turn a custom-format dump into SQL and takes it apart.

@@ -26,6 +26,9 @@ func (t *Target) Verify(ctx context.Context) (_ *restore.Verification, err error
 	if err := t.findUnsound(ctx); err != nil {
 		return nil, err
 	}
+	if err := t.compareSchemas(ctx); err != nil {
+		return nil, err
+	}
 	if len(t.job.Plan.Definitions) > 0 {
 		if err := t.warnInexact(ctx); err != nil {
 			return nil, err

@@ -66,7 +66,7 @@ func TakeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 	if err != nil {
 		return nil, err
 	}
-	base.Partial = o.Tables != nil
+	base.Partial = o.Partial()
 	b := &baseRun{BaseOptions: o, archive: a, base: base}
 	defer b.close()
 	if err := b.openSnapshot(ctx); err != nil {
@@ -81,7 +81,7 @@ func TakeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 	for _, t := range b.tables {
 		b.progress.Total += t.Pages
 	}
-	if !base.Partial {
+	if !base.Partial || o.Schema {
 		if err := b.dumpSchema(ctx); err != nil {
 			return nil, err
 		}
@@ -192,7 +192,7 @@ func (b *baseRun) see(ctx context.Context, conn *pgx.Conn, snapshot string) erro
 func (b *baseRun) dumpSchema(ctx context.Context) error {
 	body := spill.New(b.SpillDir, chunkMemory)
 	defer body.Reset()
-	if err := pgDump(ctx, b.URL, b.PgDump, b.snapshot, b.LockTimeout, body); err != nil {
+	if err := pgDump(ctx, b.URL, b.PgDump, b.snapshot, majorVersion(b.leader.PgConn()), b.LockTimeout, body); err != nil {
 		return err
 	}
 	object, err := b.archive.CreateObject(ctx, b.base, pgbase.SchemaObject, body, body.Size())

@@ -18,7 +18,7 @@ type DoctorOptions struct {
 	Slot        string
 	// Tables are those setup will publish, as in Setup; empty means all. A publication that exists knows better.
 	Tables []string
-	// PgDump is the path of pg_dump, with pg_restore beside it. Empty means PATH.
+	// PgDump is the path of pg_dump, with pg_restore beside it. Empty means the one a base would find.
 	PgDump string
 	// OldTransaction is the age from which an open write transaction is reported, because a slot waits for it. Zero
 	// means five minutes.

@@ -2,40 +2,30 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 
 	"txreel/sources"
+	"txreel/sources/postgres/pgclient"
 )
 
-var clientVersion = regexp.MustCompile(`^pg_(?:dump|restore) \(PostgreSQL\) (\d+)`)
-
-// checkClient wants pg_dump and pg_restore, no older than the server, for the schema of a base.
+// checkClient wants pg_dump and pg_restore for the schema of a base: the one no older than the server, the other no older
+// than the one.
 func (d *doctor) checkClient(ctx context.Context) error {
-	install := fmt.Sprintf("install PostgreSQL's client programs, version %d or newer (Debian: apt-get install postgresql-client)", d.major)
-	dump := d.opts.PgDump
-	if dump == "" {
-		dump = "pg_dump"
-	}
-	restore := "pg_restore"
-	if filepath.Base(dump) != dump {
-		restore = filepath.Join(filepath.Dir(dump), restore)
-	}
-	bad := false
-	for _, p := range []struct{ name, path string }{{"pg_dump", dump}, {"pg_restore", restore}} {
-		major, err := clientMajor(ctx, p.path)
-		switch {
+	need, bad := d.major, false
+	for _, name := range []string{"pg_dump", "pg_restore"} {
+		p, err := d.client(ctx, name, need)
+		switch install := fmt.Sprintf("install PostgreSQL's client programs, version %d or newer (Debian: apt-get install postgresql-client)", need); {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case err != nil:
-			d.add(p.name, sources.SeverityProblem, install, "%s cannot be run: %v", p.name, err)
-		case major < d.major:
-			d.add(p.name, sources.SeverityProblem, install, "%s %d cannot read a server of version %d", p.name, major, d.major)
+		case p.Path == "":
+			d.add(name, sources.SeverityProblem, install, "%s cannot be run: %v", name, err)
+		case p.Major < d.major:
+			d.add(name, sources.SeverityProblem, install, "%s %d cannot read a server of version %d", p.Path, p.Major, d.major)
+		case p.Major < need:
+			d.add(name, sources.SeverityProblem, install, "%s %d cannot read what pg_dump %d writes", p.Path, p.Major, need)
 		default:
+			need = max(need, p.Major)
 			continue
 		}
 		bad = true
@@ -46,19 +36,16 @@ func (d *doctor) checkClient(ctx context.Context) error {
 	return nil
 }
 
-// clientMajor asks a client program for its major version.
-func clientMajor(ctx context.Context, path string) (int, error) {
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
-	if err != nil {
-		var notFound *exec.Error
-		if errors.As(err, &notFound) {
-			err = notFound.Err
+// client finds the program that a base or a restore will run: beside the pg_dump that is named, if one is.
+func (d *doctor) client(ctx context.Context, name string, need int) (pgclient.Program, error) {
+	if d.opts.PgDump == "" {
+		return pgclient.Find(ctx, name, need)
+	}
+	path := d.opts.PgDump
+	if name != "pg_dump" {
+		if path = name; filepath.Base(d.opts.PgDump) != d.opts.PgDump {
+			path = filepath.Join(filepath.Dir(d.opts.PgDump), name)
 		}
-		return 0, fmt.Errorf("%s: %w", path, err)
 	}
-	m := clientVersion.FindSubmatch(out)
-	if m == nil {
-		return 0, fmt.Errorf("%s does not say its version", path)
-	}
-	return strconv.Atoi(string(m[1]))
+	return pgclient.At(ctx, path)
 }

@@ -9,27 +9,29 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"txreel/sources/postgres/pgclient"
 )
 
 // pgDump writes the schema, as it stands in the snapshot, in pg_dump's custom
-// format. Neither the command line nor an error shows the password.
-func pgDump(ctx context.Context, source, program, snapshot string, lockTimeout int, out io.Writer) error {
+// format. major is the server's version; a program that is given is taken as it is. Neither the command line nor an error shows the password.
+func pgDump(ctx context.Context, source, program, snapshot string, major, lockTimeout int, out io.Writer) error {
 	cfg, err := connConfig(source, "txreel base", false)
 	if err != nil {
 		return err
 	}
 	if program == "" {
-		if program, err = findClient("pg_dump"); err != nil {
+		found, err := pgclient.Find(ctx, "pg_dump", major)
+		if err != nil {
 			return err
 		}
+		program = found.Path
 	}
 	cmd := exec.CommandContext(ctx, program,
 		"--format=custom", "--compress=6", "--schema-only", "--no-password",
@@ -115,25 +117,4 @@ func withoutPassword(source string) string {
 		}
 	}
 	return strings.Join(kept, " ")
-}
-
-// findClient returns the newest of PostgreSQL's client programs of that name, on
-// the path or where Debian keeps them.
-func findClient(name string) (string, error) {
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
-	slices.SortFunc(found, func(a, b string) int { return folderMajor(a) - folderMajor(b) })
-	if len(found) > 0 {
-		return found[len(found)-1], nil
-	}
-	path, err := exec.LookPath(name)
-	if err != nil {
-		return "", fmt.Errorf("%s is not installed here: install PostgreSQL's client programs (postgresql-client), of the server's major version or newer", name)
-	}
-	return path, nil
-}
-
-// folderMajor reads the version out of /usr/lib/postgresql/15/bin/pg_dump.
-func folderMajor(path string) int {
-	n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
-	return n
 }

@@ -93,7 +93,7 @@ func TestPgDumpSeesNoPassword(t *testing.T) {
 		"wrong password": pg.URLAs("app", secret+"x", "postgres"),
 	} {
 		var out bytes.Buffer
-		err := pgDump(ctx, source, spy, snapshot, 1000, &out)
+		err := pgDump(ctx, source, spy, snapshot, pg.Major, 1000, &out)
 		if name == "wrong password" {
 			if err == nil || strings.Contains(err.Error(), "s3cr") || !strings.Contains(err.Error(), "password authentication failed") {
 				t.Errorf("%s: %v", name, err)
@@ -107,7 +107,7 @@ func TestPgDumpSeesNoPassword(t *testing.T) {
 		}
 	}
 	// A program that is not there, and one that is told to stop.
-	if err := pgDump(ctx, pgURL, filepath.Join(t.TempDir(), "none"), snapshot, 1000, &bytes.Buffer{}); !errors.Is(err, os.ErrNotExist) {
+	if err := pgDump(ctx, pgURL, filepath.Join(t.TempDir(), "none"), snapshot, pg.Major, 1000, &bytes.Buffer{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no program: %v", err)
 	}
 	slow := filepath.Join(t.TempDir(), "slow")
@@ -116,7 +116,7 @@ func TestPgDumpSeesNoPassword(t *testing.T) {
 	}
 	stop, cancel := context.WithCancel(ctx)
 	ended := make(chan error)
-	go func() { ended <- pgDump(stop, pgURL, slow, snapshot, 1000, &bytes.Buffer{}) }()
+	go func() { ended <- pgDump(stop, pgURL, slow, snapshot, pg.Major, 1000, &bytes.Buffer{}) }()
 	eventually(t, "the program to start", func() bool { _, err := os.Stat(slow + ".on"); return err == nil })
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
