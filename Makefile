@@ -21,6 +21,12 @@ test: ## every test, on real servers, and never from a cache: some build the pro
 	scripts/setup test
 	CGO_ENABLED=1 go test $(ONCE) -p 4 $(LONGEST)
 	CGO_ENABLED=1 go test $(RACE) -p 4 $(filter-out $(LONGEST:./%=txreel/%),$(shell go list ./...))
+	for v in $(ENDS); do export TXREEL_TEST_SERVERS=postgres-$$v; go test $(ONCE) -run '^TestDefinitions$$|^TestMajors$$|^TestSetupLeavesNothing$$' ./internal/e2e && \
+		go test $(ONCE) -short -run '^(TestSetupRoundTrip|TestGeneratedColumns|TestBasesOnOneServer)$$/^exact_under_load$$' ./sources/postgres || exit; done
+
+# The oldest and the newest PostgreSQL, of which there are servers for x86-64: make test runs on them what tells most, which is setup, definitions,
+# types, streaming, bases under load and restores.
+ENDS := $(if $(filter x86_64,$(shell uname -m)),14 18)
 
 test-race: ## the same, all of it under the race detector
 	scripts/setup test
@@ -32,11 +38,15 @@ MY := ./internal/dbtest ./sources/mysql/... ./restore/mysql .
 # The packages that talk to a PostgreSQL, and the versions of it that make test leaves out.
 PG := ./sources/postgres/... ./restore/postgres .
 MAJORS := 14 16 17 18
+# The black-box tests of what differs between them.
+PGE2E := TestDefinitions|TestRandomDefinitions|TestRewrites|TestSetupLeavesNothing|TestSequences|TestLargeObjects|TestRegressions
 
 test-matrix: ## the tests on the versions that make test leaves out, and restores from each PostgreSQL to it and the next
 	scripts/setup test
 	for v in $(MAJORS); do scripts/setup postgres-$$v || exit; done
 	for v in $(MAJORS); do TXREEL_TEST_SERVERS=postgres-$$v go test $(ONCE) $(PG) || exit; done
+	for v in $(MAJORS); do TXREEL_TEST_SERVERS=postgres-$$v go test $(ONCE) -run '^($(PGE2E))$$' ./internal/e2e && \
+		TXREEL_TEST_SERVERS=postgres-$$v go test $(ONCE) -run '^TestFailpoints$$/^on$$/^postgres$$' ./internal/e2e || exit; done
 	go test $(ONCE) -run '^TestMajors$$' ./internal/e2e -args -e2e.long
 	scripts/setup mariadb-11
 	TXREEL_TEST_SERVERS=mariadb-11 CGO_ENABLED=1 go test $(RACE) $(MY)

@@ -62,7 +62,7 @@ func TestMajors(t *testing.T) {
 			}
 		}
 	case os.Getenv(dbtest.ServersVariable) != "":
-		pg := dbtest.PG(t)
+		pg := dbtest.PG(t, "logical_decoding_work_mem=64kB") // large transactions are streamed
 		servers[pg.Major], pairs = pg, [][2]int{{pg.Major, pg.Major}}
 	default:
 		t.Skip("restores between major versions run in make test-matrix, and into the oldest and the newest in make test")
@@ -70,7 +70,7 @@ func TestMajors(t *testing.T) {
 	for _, pair := range pairs {
 		for _, major := range pair {
 			if servers[major] == nil {
-				servers[major] = dbtest.PGWith(t, dbtest.PostgresOptions{Major: major})
+				servers[major] = dbtest.PGWith(t, dbtest.PostgresOptions{Major: major, Settings: map[string]string{"logical_decoding_work_mem": "64kB"}})
 			}
 		}
 	}
