@@ -57,6 +57,7 @@ func (d *definer) at(seq change.Seq) bool { return len(d.pending) > 0 && d.pendi
 // begin makes the target ready for the transaction, in which its definitions change.
 func (d *definer) begin(ctx context.Context, seq change.Seq) error {
 	r := d.r
+	r.target.grammar.Wait()
 	if err := r.end(); err != nil { // what is open must not be in the way of those who build
 		return err
 	}

@@ -24,6 +24,9 @@ type chunk struct {
 // Load implements restore.Target.
 func (t *Target) Load(ctx context.Context) (err error) {
 	defer t.lost(&err)
+	if len(t.job.Plan.Definitions) > 0 {
+		t.grammar.Go(readyGrammar)
+	}
 	if !t.resumed {
 		if err := t.createSchema(ctx); err != nil {
 			return err

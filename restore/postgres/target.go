@@ -50,6 +50,8 @@ type Target struct {
 	globals   *globals           // nil unless they are asked for
 
 	replay *replay // nil before Prepare
+
+	grammar sync.WaitGroup // makes the grammar ready beside the load; joined when it is needed, or by Close
 }
 
 var _ restore.Target = (*Target)(nil)
@@ -70,6 +72,7 @@ func Open(ctx context.Context, url string, opts Options) (*Target, error) {
 
 // Close ends the sessions. What a restore has committed stays.
 func (t *Target) Close() {
+	t.grammar.Wait()
 	if t.replay != nil {
 		t.replay.close()
 	}
