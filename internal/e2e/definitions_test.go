@@ -188,7 +188,7 @@ func (s *site) schema(db string) string {
 	var kept []string
 	for _, entry := range regexp.MustCompile(`(?m)^--\n-- Name: `).Split(string(out), -1) {
 		head, _, _ := strings.Cut(entry, "\n")
-		if strings.Contains(head, "EVENT TRIGGER") || strings.Contains(head, "PUBLICATION") {
+		if contains := strings.Contains; contains(head, "EVENT TRIGGER") || contains(head, "PUBLICATION") || contains(head, "SUBSCRIPTION") {
 			continue
 		}
 		kept = append(kept, regexp.MustCompile(`(?m)^\\(un)?restrict .*$`).ReplaceAllString(entry, ""))

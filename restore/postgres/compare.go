@@ -214,7 +214,7 @@ func (p *part) copySQL() string {
 		names = append(names, quote(c.Name))
 	}
 	columns := strings.Join(names, ", ")
-	if p.from == 0 && p.to < 0 { // of this table only
+	if p.from == 0 && p.to < 0 && columns != "" { // of this table only; the grammar has no empty list
 		return "COPY " + p.quoted() + " (" + columns + ") TO STDOUT"
 	}
 	where := fmt.Sprintf("ctid >= '(%d,0)'", p.from)

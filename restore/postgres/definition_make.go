@@ -55,7 +55,7 @@ func dropSQL(dropped []ddl.Object) string {
 	var b strings.Builder
 	for i := range dropped {
 		o := &dropped[i]
-		if !o.Original {
+		if !o.Original || strings.HasSuffix(o.Type, "of access method") { // an extension's own, or what ALTER OPERATOR FAMILY tells
 			continue
 		}
 		kind := strings.ToUpper(o.Type)

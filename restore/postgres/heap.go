@@ -40,6 +40,7 @@ type heapColumn struct {
 	quoted    string
 	generated bool   // never written
 	equal     string // the operator that an index of the type understands
+	cast      string // makes a parameter of the type where the operator is one of another: regclass has oid's
 }
 
 // newHeap looks the table up in the target. info describes it in the base.
@@ -65,7 +66,11 @@ func newHeap(ctx context.Context, conn *pgx.Conn, rel *change.Relation, info *ta
 			  JOIN pg_catalog.pg_operator p ON p.oid = m.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
 			WHERE o.opcmethod = 403 AND o.opcdefault AND n.nspname <> 'pg_catalog'
 			  AND o.opcintype = (SELECT coalesce(nullif(y.typbasetype, 0), y.oid) FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid)
-			LIMIT 1), '=')
+			LIMIT 1), '='), coalesce((
+			SELECT '::' || pg_catalog.format_type(b.oid, -1)
+			FROM pg_catalog.pg_type y JOIN pg_catalog.pg_type b ON b.oid = coalesce(nullif(y.typbasetype, 0), y.oid)
+			WHERE y.oid = a.atttypid AND b.typtype IN ('b', 'c') AND b.typcategory <> 'A'
+			  AND NOT EXISTS (SELECT FROM pg_catalog.pg_opclass o WHERE o.opcmethod = 403 AND o.opcdefault AND o.opcintype = b.oid)), '')
 		FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped`, h.quoted)
 	if err != nil {
 		return nil, fmt.Errorf("look at table %s: %w", h.name, err)
@@ -73,7 +78,7 @@ func newHeap(ctx context.Context, conn *pgx.Conn, rel *change.Relation, info *ta
 	found := make(map[string]heapColumn)
 	var name string
 	var c heapColumn
-	if _, err := pgx.ForEachRow(rows, []any{&name, &c.generated, &c.equal}, func() error { found[name] = c; return nil }); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&name, &c.generated, &c.equal, &c.cast}, func() error { found[name] = c; return nil }); err != nil {
 		return nil, fmt.Errorf("look at table %s: %w", h.name, err)
 	}
 	full := true // without columns, too: any row will do

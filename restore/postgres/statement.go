@@ -80,7 +80,7 @@ func (h *heap) changeSQL(pattern []byte) string {
 		case marks[i]&markNull != 0:
 			conds = append(conds, c.quoted+" IS NULL")
 		case marks[i]&markIgnored == 0:
-			conds = append(conds, fmt.Sprintf("%s %s %s", c.quoted, c.equal, param()))
+			conds = append(conds, fmt.Sprintf("%s %s %s%s", c.quoted, c.equal, param(), c.cast))
 		}
 	}
 	if !h.byRow {

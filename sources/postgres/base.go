@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,6 +80,10 @@ func TakeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 		b.tables = slices.DeleteFunc(b.tables, func(t tableInfo) bool { return !slices.Contains(o.Tables, t.OID) })
 	}
 	for _, t := range b.tables {
+		if t.foreign {
+			return nil, fmt.Errorf("table %s, or a column or type of it, has a name that is not ASCII, in a database that is not in UTF-8: txreel keeps the values of such a database, and cannot keep such a name: rename it",
+				strings.ToValidUTF8(quoteIdent(t.Schema, t.Name), "?"))
+		}
 		b.progress.Total += t.Pages
 	}
 	if !base.Partial || o.Schema {
@@ -211,9 +216,6 @@ type chunk struct {
 func (b *baseRun) chunks() []chunk {
 	var all []chunk
 	for i, t := range b.tables {
-		if len(t.Columns) == 0 {
-			continue
-		}
 		n := int(max(1, (t.Pages+chunkPages-1)/chunkPages))
 		for k := range n {
 			c := chunk{table: i, number: k, from: int64(k) * chunkPages, to: int64(k+1) * chunkPages, pages: min(chunkPages, t.Pages-int64(k)*chunkPages)}
@@ -284,7 +286,7 @@ func (b *baseRun) copyChunk(ctx context.Context, conn *pgconn.PgConn, w *chunkWr
 	w.reset()
 	tag, err := conn.CopyTo(ctx, w, t.copySQL(c))
 	if err != nil {
-		return archive.BaseObject{}, wrapSQL("copy table "+quoteIdent(t.Schema, t.Name), err)
+		return archive.BaseObject{}, explainCopy(quoteIdent(t.Schema, t.Name), err)
 	}
 	if err := t.unchanged(ctx, conn); err != nil {
 		return archive.BaseObject{}, err
@@ -339,7 +341,7 @@ func (t *tableInfo) copySQL(c chunk) string {
 		columns += quoteIdent(col.Name)
 	}
 	name := quoteIdent(t.Schema, t.Name)
-	if c.from == 0 && c.to < 0 {
+	if c.from == 0 && c.to < 0 && columns != "" { // the grammar has no empty list; rows of no columns are empty lines
 		return "COPY " + name + " (" + columns + ") TO STDOUT"
 	}
 	where := fmt.Sprintf("ctid >= '(%d,0)'", c.from)

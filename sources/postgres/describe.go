@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
@@ -111,6 +112,10 @@ func readCoverage(ctx context.Context, conn *pgx.Conn, publication string) ([]ar
 		}
 	}
 	unlogged, foreign, matviews, unpublished := some[0], some[1], some[2], some[3]
+	subscriptions, err := subscriptionCoverage(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
 	large, err := largeObjectCoverage(ctx, conn)
 	if err != nil {
 		return nil, err
@@ -125,7 +130,7 @@ func readCoverage(ctx context.Context, conn *pgx.Conn, publication string) ([]ar
 	}
 	schema := archive.Coverage{Class: archive.Bounded, What: "schema", Detail: "as it stood at each base; a changed table definition starts a new base, other changes are recorded with the next base"}
 	if definitions.Logged {
-		schema = archive.Coverage{Class: archive.Exact, What: "schema", Detail: "every command that event triggers see; not REASSIGN OWNED, and a table that is rewritten with values of no log is exact from the next base on"}
+		schema = archive.Coverage{Class: archive.Exact, What: "schema", Detail: "every command that event triggers see; not REASSIGN OWNED and those on event triggers themselves, which are as they stood at each base, and a table that is rewritten with values of no log is exact from the next base on"}
 	}
 	return []archive.Coverage{
 		{Class: archive.Exact, What: "rows of published tables", Detail: "every committed insert, update, delete and truncate"},
@@ -136,8 +141,27 @@ func readCoverage(ctx context.Context, conn *pgx.Conn, publication string) ([]ar
 		{Class: archive.Missing, What: "rows of unlogged tables", Detail: unlogged + "; the server does not log them, and a restore has their structure only"},
 		large,
 		{Class: archive.Missing, What: "rows of foreign tables", Detail: foreign + "; their rows are elsewhere, and a restore has their structure only"},
+		subscriptions,
 		globals,
 	}, nil
+}
+
+// subscriptionCoverage counts the database's subscriptions. A role that is no superuser may see that they are there, and not
+// what their connections are.
+func subscriptionCoverage(ctx context.Context, conn *pgx.Conn) (archive.Coverage, error) {
+	c := archive.Coverage{Class: archive.Missing, What: "subscriptions"}
+	var names []string
+	err := conn.QueryRow(ctx, `SELECT coalesce(pg_catalog.array_agg(pg_catalog.quote_ident(s.subname) ORDER BY s.subname), '{}')
+		FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = pg_catalog.current_database()`).Scan(&names)
+	if err != nil {
+		return c, wrapSQL("count subscriptions", err)
+	}
+	c.Detail = strconv.Itoa(len(names))
+	if len(names) > 0 {
+		c.Detail += " (" + listed(names[:min(len(names), 10)], len(names)) + ")"
+	}
+	c.Detail += "; they hold passwords, and a restored database must not receive what is meant for the source"
+	return c, nil
 }
 
 // countRelations says how many relations c in namespaces n of the user's meet a condition, and names the first.

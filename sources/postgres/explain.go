@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,7 +65,25 @@ func explainStream(err error) error {
 		}
 		return fmt.Errorf("%w: the source has removed log that was not recorded (%s): run capture with --new-epoch to go on behind the gap", capture.ErrGap, pgErr.Message)
 	}
+	if tooLong(pgErr) {
+		return fmt.Errorf("%w: the source cannot send a value, or a row, that is more than 1 GB as text (%s), and nothing behind it: a bytea of 512 MB is. Make it smaller, or the next base is refused too; then run capture with --new-epoch to go on behind the gap", capture.ErrGap, pgErr.Message)
+	}
 	return wrapSQL("stream from the source", err)
+}
+
+// tooLong reports whether the server failed to make a text of more than 1 GB, which is the most it allocates at once. The
+// first message is an internal error's, which no server translates.
+func tooLong(err *pgconn.PgError) bool {
+	return err.Code == "XX000" && strings.HasPrefix(err.Message, "invalid memory alloc request size") || err.Code == "54000"
+}
+
+// explainCopy says of which table no text could be had.
+func explainCopy(table string, err error) error {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && tooLong(pgErr) {
+		return fmt.Errorf("table %s has a value, or a row, that is more than 1 GB as text (%s), which the source cannot send: a bytea of 512 MB is. Make it smaller, or keep it as a large object", table, pgErr.Message)
+	}
+	return wrapSQL("copy table "+table, err)
 }
 
 // explainSlot says what stands in the way of a new slot; blocker is what readBlocker found.

@@ -34,7 +34,7 @@ func pgDump(ctx context.Context, source, program, snapshot string, major, lockTi
 		program = found.Path
 	}
 	cmd := exec.CommandContext(ctx, program,
-		"--format=custom", "--compress=6", "--schema-only", "--no-password",
+		"--format=custom", "--compress=6", "--schema-only", "--no-password", "--no-subscriptions", // those hold passwords, and a restored database must receive nothing
 		"--snapshot="+snapshot, "--lock-wait-timeout="+strconv.Itoa(lockTimeout),
 	)
 	if name := withoutPassword(source); name != "" {

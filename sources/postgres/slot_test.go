@@ -196,7 +196,8 @@ func TestExplainStream(t *testing.T) {
 		{"58P01", "requested WAL segment 000000010000000000000003 has already been removed", true, false},
 		{"58P01", `could not access file "pgoutput": No such file or directory`, false, false},
 		{"57P01", "terminating connection due to administrator command", false, true},
-		{"XX000", "invalid memory alloc request size 1080000003", false, false},
+		{"XX000", "invalid memory alloc request size 1080000003", true, false},
+		{"XX000", "could not map filenumber", false, false},
 	} {
 		err := explainStream(fmt.Errorf("x: %w", pgError(c.code, c.message)))
 		if errors.Is(err, capture.ErrGap) != c.gap || errors.Is(err, capture.ErrUnreachable) != c.away {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,6 +21,7 @@ type tableInfo struct {
 	Version      uint64
 	Pages        int64  // 8 KiB blocks of the heap
 	File         uint32 // pg_class.relfilenode: another one after TRUNCATE and whatever writes the table anew
+	foreign      bool   // it, or a column, has a name that is not UTF-8, as no manifest can have it
 	rows         rowsum.Sum
 }
 
@@ -73,6 +75,7 @@ func readTables(ctx context.Context, q interface {
 			return nil, wrapSQL("list tables", err)
 		}
 		t.Key = key
+		t.foreign = !utf8.ValidString(t.Schema + t.Name + columns)
 		if err := t.readColumns(columns); err != nil {
 			return nil, err
 		}
@@ -123,8 +126,6 @@ func (t *tableInfo) entry(chunks []archive.BaseObject) (archive.BaseTable, error
 	for _, c := range chunks {
 		b.Rows += c.Rows
 	}
-	if len(t.Columns) > 0 { // else there are no lines
-		b.Content = t.rows.Content()
-	}
+	b.Content = t.rows.Content()
 	return b, err
 }

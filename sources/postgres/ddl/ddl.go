@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"txreel/change"
 )
@@ -124,6 +125,9 @@ func Read(ev *change.Event) (e Entry, ok bool, err error) {
 			continue
 		}
 		text := string(v.Bytes)
+		if !utf8.ValidString(text) { // which json would change without a word
+			return e, false, fmt.Errorf("row %s of %s.%s: column %s is not in UTF-8, as the database is not: restore to a point before it, or to one behind the next base snapshot", e.ID, Schema, Table, c.Name)
+		}
 		switch c.Name {
 		case "id":
 			e.ID = text
