@@ -162,6 +162,7 @@ func newAttempt(text string, s *statement, tag string) (a attempt, fits bool) {
 		a.skip = !strings.HasSuffix(tag, " EXTENSION") // a command of the extension's script
 		return a, true
 	case strings.HasSuffix(kind, "SubscriptionStmt"):
+		fits = strings.HasSuffix(tag, " SUBSCRIPTION")
 		a.skip, a.warn = true, "subscriptions of the source are not restored: a restored database must not receive what is meant for the source"
 	case kind == "GrantStmt":
 		grant, _ := n["is_grant"].(bool)
