@@ -26,7 +26,7 @@ func TestWideValue(t *testing.T) {
 		t.Errorf("a base of it: %d: %s", r.code, tail(r.stderr, 3))
 	}
 	s.exec(`DELETE FROM wide`)
-	c = s.capture("--new-epoch")
+	s.capture("--new-epoch")
 	a := s.waitArchive()
 	s.waitBases(a, 2, 1)
 	s.exec(`INSERT INTO wide VALUES (2, 'small')`)
