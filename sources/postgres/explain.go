@@ -66,7 +66,7 @@ func explainStream(err error) error {
 		return fmt.Errorf("%w: the source has removed log that was not recorded (%s): run capture with --new-epoch to go on behind the gap", capture.ErrGap, pgErr.Message)
 	}
 	if tooLong(pgErr) {
-		return fmt.Errorf("%w: the source cannot send a value, or a row, that is more than 1 GB as text (%s), and nothing behind it: a bytea of 512 MB is. Make it smaller, or the next base is refused too; then run capture with --new-epoch to go on behind the gap", capture.ErrGap, pgErr.Message)
+		return fmt.Errorf("%w: the source cannot send a value, or a row, that is more than 1 GB as text (%s), and nothing behind it: a bytea of 512 MB is. Make it smaller, or the next base is refused too; then drop the slot (SELECT pg_drop_replication_slot(…)), and run capture with --new-epoch to go on behind the gap", capture.ErrGap, pgErr.Message)
 	}
 	return wrapSQL("stream from the source", err)
 }
