@@ -32,7 +32,7 @@ type restoreCmd struct {
 	NoOwner    bool   `help:"PostgreSQL: leave out owners and grants."`
 	Globals    bool   `help:"PostgreSQL: make roles, memberships and settings too, as they were; never their passwords, and no tablespaces."`
 	Jobs       int    `placeholder:"N" help:"Parallel connections to the target (default: one for each processor)."`
-	PgRestore  string `placeholder:"PATH" help:"PostgreSQL: the pg_restore to use (default: the newest one installed)."`
+	PgRestore  string `placeholder:"PATH" help:"PostgreSQL: the pg_restore to use (default: the one on PATH if it is new enough, else the newest installed)."`
 	mysqlTargetFlags
 	SpillDir  string `placeholder:"DIR" help:"Where huge segments wait to be read (default: the system's temporary folder)."`
 	JSON      bool   `help:"Print JSON."`
