@@ -39,7 +39,7 @@ MY := ./internal/dbtest ./sources/mysql/... ./restore/mysql .
 PG := ./sources/postgres/... ./restore/postgres .
 MAJORS := 14 16 17 18
 # The black-box tests of what differs between them.
-PGE2E := TestDefinitions|TestRandomDefinitions|TestRewrites|TestSetupLeavesNothing|TestSequences|TestLargeObjects|TestRegressions
+PGE2E := TestDefinitions|TestRandomDefinitions|TestRewrites|TestSchemaUnlogged|TestSetupLeavesNothing|TestEverything|TestEncodings|TestGlobals|TestSequences|TestLargeObjects|TestRegressions
 
 test-matrix: ## the tests on the versions that make test leaves out, and restores from each PostgreSQL to it and the next
 	scripts/setup test

@@ -43,9 +43,7 @@ func TestRandomDefinitions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// A table that is rewritten gets a base of its own, whose reader holds locks, and waits for others: it has to give up
-	// before the server looks for a deadlock, or the server may end the author's statement.
-	s.capture("--lock-timeout", "300ms")
+	s.capture()
 	archived := s.waitArchive()
 	base := s.waitBases(archived, 1, 1)[0]
 

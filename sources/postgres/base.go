@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -48,6 +49,9 @@ const (
 	chunkMemory = 16 << 20
 	// defaultLockTimeout is how long bases and slots wait for others, in milliseconds.
 	defaultLockTimeout = 10_000
+	// lockPatience is how long pg_dump waits for a table's lock, in milliseconds, before it lets go of all that it has, to try again: it holds many at once, and
+	// after deadlock_timeout, a second, the server may end a statement of the application that waits for one of them in turn.
+	lockPatience = 500
 	// exportTimeout bounds the steps that hold the exporting transaction open.
 	exportTimeout = time.Minute
 )
@@ -197,8 +201,20 @@ func (b *baseRun) see(ctx context.Context, conn *pgx.Conn, snapshot string) erro
 func (b *baseRun) dumpSchema(ctx context.Context) error {
 	body := spill.New(b.SpillDir, chunkMemory)
 	defer body.Reset()
-	if err := pgDump(ctx, b.URL, b.PgDump, b.snapshot, majorVersion(b.leader.PgConn()), b.LockTimeout, body); err != nil {
-		return err
+	for until := time.Now().Add(time.Duration(b.LockTimeout) * time.Millisecond); ; {
+		err := pgDump(ctx, b.URL, b.PgDump, b.snapshot, majorVersion(b.leader.PgConn()), min(b.LockTimeout, lockPatience), body)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errLocked) || time.Now().After(until) {
+			return err
+		}
+		body.Reset()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lockPatience * time.Millisecond):
+		}
 	}
 	object, err := b.archive.CreateObject(ctx, b.base, pgbase.SchemaObject, body, body.Size())
 	b.base.Objects = append(b.base.Objects, object)

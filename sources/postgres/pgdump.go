@@ -19,8 +19,11 @@ import (
 	"txreel/sources/postgres/pgclient"
 )
 
+// errLocked is returned when pg_dump could not have the lock of a table.
+var errLocked = errors.New("a table is locked by somebody else")
+
 // pgDump writes the schema, as it stands in the snapshot, in pg_dump's custom
-// format. major is the server's version; a program that is given is taken as it is. Neither the command line nor an error shows the password.
+// format. It waits for a lock for lockTimeout milliseconds at most; then the error wraps errLocked. major is the server's version; a program that is given is taken as it is. Neither the command line nor an error shows the password.
 func pgDump(ctx context.Context, source, program, snapshot string, major, lockTimeout int, out io.Writer) error {
 	cfg, err := connConfig(source, "txreel base", false)
 	if err != nil {
@@ -50,8 +53,12 @@ func pgDump(ctx context.Context, source, program, snapshot string, major, lockTi
 			return ctx.Err()
 		}
 		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			return fmt.Errorf("pg_dump: %s", strings.TrimSpace(stderr.String()))
+		switch said := strings.TrimSpace(stderr.String()); {
+		case !errors.As(err, &exit):
+		case strings.Contains(said, "LOCK TABLE"): // the statement that failed, which it quotes in whatever language
+			return fmt.Errorf("%w: pg_dump: %s", errLocked, said)
+		default:
+			return fmt.Errorf("pg_dump: %s", said)
 		}
 		return fmt.Errorf("run %s: %w", program, err)
 	}
