@@ -16,12 +16,14 @@ demo: ## the whole story on a throw-away database, in a minute
 ONCE := -vet=off -count=1 -timeout 60m
 RACE := -race $(ONCE)
 LONGEST := ./internal/e2e ./sources/mysql ./restore/mysql ./internal/dbtest ./sources/postgres ./restore/postgres
+# In these nothing runs beside anything else, and there is no race to look for.
+ALONE := . ./sources/mysql/binlog ./sources/mysql/rowlog ./sources/mysql/rowlog/charset ./sources/mysql/rowlog/jsonb ./sources/mysql/rowlog/sqltext
 
 test: ## every test, on real servers, and never from a cache: some build the program themselves
 	scripts/setup test
-	CGO_ENABLED=1 go test $(ONCE) -p 4 $(LONGEST)
-	CGO_ENABLED=1 go test $(RACE) -p 4 $(filter-out $(LONGEST:./%=txreel/%),$(shell go list ./...))
-	for v in $(ENDS); do export TXREEL_TEST_SERVERS=postgres-$$v; go test $(ONCE) -run '^TestDefinitions$$|^TestMajors$$' ./internal/e2e && \
+	CGO_ENABLED=1 go test $(ONCE) -p 4 $(LONGEST) $(ALONE)
+	CGO_ENABLED=1 go test $(RACE) -p 4 $(filter-out txreel $(LONGEST:./%=txreel/%) $(ALONE:./%=txreel/%),$(shell go list ./...))
+	for v in $(ENDS); do export TXREEL_TEST_SERVERS=postgres-$$v; go test $(ONCE) -short -run '^TestDefinitions$$|^TestMajors$$' ./internal/e2e && \
 		go test $(ONCE) -short -run '^(TestSetupRoundTrip|TestGeneratedColumns|TestBasesOnOneServer)$$/^exact_under_load$$' ./sources/postgres || exit; done
 
 # The oldest and the newest PostgreSQL, of which there are servers for x86-64: make test runs on them what tells most, which is setup, definitions,

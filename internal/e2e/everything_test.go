@@ -19,12 +19,15 @@ const notDumped = `SELECT concat_ws(E'\n',
 const eventTriggers = `SELECT coalesce(string_agg(concat_ws(' ', evtname, evtevent, evtenabled, evtfoid::regproc, evttags), E'\n' ORDER BY evtname), '') FROM pg_event_trigger WHERE evtname NOT LIKE 'txreel%'`
 
 // TestEverything restores a database that has an object of every kind and values of every type, each changed in every way
-// its kind has: one where all of it stood before the base, and one where the base has nothing and all of it was recorded.
+// its kind has: one where all of it stood before the base and, in the long form, one where the base has nothing and all of it was recorded.
 func TestEverything(t *testing.T) {
 	t.Parallel()
 	pg := dbtest.PG(t, "max_prepared_transactions=10")
 	pg.MustExec(t, "postgres", `CREATE ROLE every_owner`)
 	for _, late := range []bool{false, true} {
+		if late && !*long {
+			continue // TestDefinitions and TestRandomDefinitions come by most of it
+		}
 		name := map[bool]string{false: "everything", true: "everything_recorded"}[late]
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
