@@ -24,13 +24,11 @@ func TestEncodings(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := &site{place: newPlace(t, c.name, nil), pg: pg, db: c.name}
 			create := func(db, encoding string) {
 				pg.MustExec(t, "postgres", `CREATE DATABASE `+db+` TEMPLATE template0 ENCODING '`+encoding+`' LC_COLLATE 'C' LC_CTYPE 'C'`)
 			}
-			create(s.db, c.encoding)
-			s.source = []string{"TXREEL_SOURCE=" + pg.URL(s.db), "TXREEL_SLOT=" + s.slot()}
-			s.hidden = append(s.hidden, pg.Password())
+			create(c.name, c.encoding)
+			s := siteOf(t, pg, c.name, nil)
 			text := func(hex string) string { return `convert_from('\x` + hex + `', getdatabaseencoding())` }
 			s.exec(`CREATE TABLE plain (id int PRIMARY KEY, v text, a text[]); CREATE TABLE keyless (v text); ALTER TABLE keyless REPLICA IDENTITY FULL;
 				INSERT INTO plain SELECT 1, ` + text(c.before) + `, ARRAY[` + text(c.before) + `]; INSERT INTO keyless SELECT v FROM plain; INSERT INTO keyless SELECT v FROM plain`)

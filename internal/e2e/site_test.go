@@ -48,10 +48,16 @@ type site struct {
 // newSite makes the database db on pg, ready for a capture into an archive of its own.
 func newSite(t *testing.T, pg *dbtest.Postgres, db string, gateway *dbtest.Gateway) *site {
 	t.Helper()
-	s := &site{place: newPlace(t, db, gateway), pg: pg, db: db}
 	if _, err := pg.CreateDB(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
+	return siteOf(t, pg, db, gateway)
+}
+
+// siteOf is newSite for a database that is there.
+func siteOf(t *testing.T, pg *dbtest.Postgres, db string, gateway *dbtest.Gateway) *site {
+	t.Helper()
+	s := &site{place: newPlace(t, db, gateway), pg: pg, db: db}
 	s.source = []string{"TXREEL_SOURCE=" + pg.URL(db), "TXREEL_SLOT=" + s.slot(),
 		"TXREEL_PG_DUMP=" + pg.Client("pg_dump"), "TXREEL_PG_RESTORE=" + pg.Client("pg_restore")}
 	s.hidden = append(s.hidden, pg.Password())
