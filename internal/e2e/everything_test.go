@@ -36,13 +36,21 @@ func TestEverything(t *testing.T) {
 	}
 }
 
+// known leaves out of a statement what came with version 15.
+func known(pg *dbtest.Postgres, sql string) string {
+	if pg.Major >= 15 {
+		return sql
+	}
+	return strings.NewReplacer("NULLS NOT DISTINCT", "", "FOR TABLE stored (id, a) WHERE (id > 0)", "FOR TABLE stored", "p.prattrs, pg_get_expr(p.prqual, p.prrelid), ", "").Replace(sql)
+}
+
 func everything(t *testing.T, s *site, late bool) {
 	make := func() {
 		for _, sql := range []string{everyExtension, ownTypes, makeTypes("types")} {
 			s.exec(sql)
 		}
 		for _, o := range everyObject {
-			if err := s.pg.Exec(t.Context(), s.db, o.sql); err != nil {
+			if err := s.pg.Exec(t.Context(), s.db, known(s.pg, o.sql)); err != nil {
 				t.Fatalf("%s: %v", o.name, err)
 			}
 		}
@@ -72,7 +80,7 @@ func everything(t *testing.T, s *site, late bool) {
 	}
 	var points []point
 	mark := func(what string) {
-		p := point{what, s.waitPast(a, s.here()).Seq, s.schema(s.db), s.value(notDumped), s.dump(s.db)}
+		p := point{what, s.waitPast(a, s.here()).Seq, s.schema(s.db), s.value(known(s.pg, notDumped)), s.dump(s.db)}
 		delete(p.rows, `"public"."fleeting"`) // unlogged
 		points = append(points, p)
 	}
@@ -103,7 +111,7 @@ func everything(t *testing.T, s *site, late bool) {
 		if diff := firstDifference(p.schema, s.schema(db)); diff != "" {
 			t.Errorf("the schema when %q:\n%s", p.what, diff)
 		}
-		if diff := firstDifference(p.more, s.in(db, notDumped)); diff != "" {
+		if diff := firstDifference(p.more, s.in(db, known(s.pg, notDumped))); diff != "" {
 			t.Errorf("what pg_dump does not tell when %q:\n%s", p.what, diff)
 		}
 		want := s.value(eventTriggers)

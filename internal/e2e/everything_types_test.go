@@ -79,7 +79,7 @@ var everyType = []struct {
 	{`money`, []string{`-92233720368547758.08`, `0`, `0.01`}},
 	{`varbit`, []string{`1`, ``, `0101010101`}},
 	{`bytea`, []string{`\x`, `\x00ff`, `\x5c`}},
-	{`interval`, []string{`-178000000 years -11 mons`, `178000000 years 2147483647 days -2562047788:00:54.775807`, `-1 mons +1 days -00:00:00.000001`}},
+	{`interval`, []string{`-178000000 years -11 mons`, `178000000 years 2147483647 days -2147483647:00:54.775807`, `-1 mons +1 days -00:00:00.000001`}},
 	{`date`, []string{`4713-01-01 BC`, `-infinity`, `0005-02-29 BC`}},
 	{`timestamp`, []string{`infinity`, `4713-01-01 00:00:00 BC`, `294276-12-31 23:59:59.999999`}},
 	{`timestamptz`, []string{`-infinity`, `0001-12-31 23:59:59.999999+00 BC`, `1883-11-18 12:03:57+00`}},
