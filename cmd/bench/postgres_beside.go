@@ -1,14 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -54,18 +52,11 @@ func (b *postgresBench) beside(ctx context.Context) error {
 	for i, ours := range rates["txreel"] {
 		pairs = append(pairs, ours/rates["pg_recvlogical"][i])
 	}
-	b.row(fmt.Sprintf("pgbench (8 clients, scale 10) beside a capture, with the event triggers; without anything it has %.0f/s", middle(rates["nothing"])),
-		fmt.Sprintf("%.0f transactions/s", middle(rates["txreel"])), fmt.Sprintf("beside pg_recvlogical, without triggers, %.0f/s", middle(rates["pg_recvlogical"])),
-		fmt.Sprintf("%.2f × its rate, the median of %d pairs", middle(pairs), len(pairs)), l)
+	b.row(fmt.Sprintf("pgbench (8 clients, scale 10) beside a capture, with the event triggers; without anything it has %.0f/s", median(rates["nothing"])),
+		fmt.Sprintf("%.0f transactions/s", median(rates["txreel"])), fmt.Sprintf("beside pg_recvlogical, without triggers, %.0f/s", median(rates["pg_recvlogical"])),
+		fmt.Sprintf("%.2f × its rate, the median of %d pairs", median(pairs), len(pairs)), l)
 	return nil
 }
-
-func middle[T cmp.Ordered](all []T) T {
-	all = slices.Sorted(slices.Values(all))
-	return all[len(all)/2]
-}
-
-var tps = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 
 // rate returns pgbench's transactions per second.
 func (b *postgresBench) rate(ctx context.Context) (float64, error) {
@@ -74,7 +65,7 @@ func (b *postgresBench) rate(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	m := tps.FindSubmatch(out)
+	m := regexp.MustCompile(`(?m)^tps = ([0-9.]+)`).FindSubmatch(out)
 	if m == nil {
 		return 0, fmt.Errorf("pgbench says no rate:\n%s", out)
 	}
