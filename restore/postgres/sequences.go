@@ -20,7 +20,7 @@ type sequence struct {
 	increment int64
 	low, high int64
 	cycle     bool
-	owner     *pgbase.Owner
+	owner     *pgbase.Owner // of whole numbers
 }
 
 // state is how far a sequence has come.
@@ -155,7 +155,8 @@ func (q *sequence) ahead(from state, last, previous *state) (state, uint64) {
 	return state{int64(uint64(from.last) + margin), true}, margin
 }
 
-// listSequences returns the permanent sequences of the target.
+// listSequences returns the permanent sequences of the target. Those that belong to a column of anything but numbers, or of a
+// table whose rows are elsewhere, count as belonging to none.
 func (t *Target) listSequences(ctx context.Context) ([]sequence, error) {
 	rows, err := t.control.Query(ctx, `
 		SELECT n.nspname::text, c.relname::text, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle, tn.nspname::text, t.relname::text, a.attname::text
@@ -166,7 +167,10 @@ func (t *Target) listSequences(ctx context.Context) ([]sequence, error) {
 		        AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
 		  LEFT JOIN pg_catalog.pg_class t ON t.oid = d.refobjid
 		  LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
-		  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+		  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND t.relkind IN ('r', 'p') AND EXISTS (
+		        WITH RECURSIVE y AS (SELECT t.oid, t.typbasetype FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid
+		        UNION ALL SELECT t.oid, t.typbasetype FROM pg_catalog.pg_type t JOIN y ON t.oid = y.typbasetype)
+		        SELECT FROM y WHERE y.oid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype))
 		 WHERE c.relpersistence = 'p' AND n.nspname NOT IN ($1, $2) ORDER BY 1, 2`, ourSchema, bookSchema)
 	if err != nil {
 		return nil, fmt.Errorf("list sequences: %w", err)
@@ -197,7 +201,9 @@ func (t *Target) furthestInColumn(ctx context.Context, q *sequence) (*state, err
 	}
 	name := quote(q.name.Schema, q.name.Name)
 	var value *int64
-	sql := fmt.Sprintf("SELECT %s(%s)::int8 FROM %s", furthest, quote(q.owner.Column), quote(q.owner.Schema, q.owner.Name.Name))
+	column := quote(q.owner.Column) // which may be numeric
+	sql := fmt.Sprintf("SELECT trunc(%s(%s)::numeric)::int8 FROM %s WHERE %s BETWEEN %d AND %d",
+		furthest, column, quote(q.owner.Schema, q.owner.Name.Name), column, math.MinInt64, math.MaxInt64)
 	if err := t.control.QueryRow(ctx, sql).Scan(&value); err != nil {
 		return nil, fmt.Errorf("find the last value of sequence %s: %w", name, err)
 	}
