@@ -8,7 +8,8 @@ var everyObject = []struct{ name, sql string }{
 		CREATE TABLE doubled (n numeric, t text, j json, p point); INSERT INTO doubled SELECT 1.0, 'same', '{"a": 1}', '(1,2)' FROM generate_series(1, 5); INSERT INTO doubled VALUES (1.00, 'same', '{"a":1}', '(1,2)'), (NULL, '', NULL, NULL), (NULL, NULL, NULL, NULL), (NULL, NULL, NULL, NULL);
 		CREATE TABLE nullable (u int UNIQUE, v text); INSERT INTO nullable VALUES (NULL, 'a'), (NULL, 'a'), (1, 'b')`},
 	{"generated and identity", `CREATE FUNCTION twice(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT n * 2'; CREATE TABLE reckoned (id int GENERATED ALWAYS AS IDENTITY (START 10 INCREMENT 5) PRIMARY KEY, n int, t int GENERATED ALWAYS AS (twice(n)) STORED);
-		INSERT INTO reckoned (n) VALUES (1), (NULL), (3)`},
+		INSERT INTO reckoned (n) VALUES (1), (NULL), (3); CREATE TABLE reckoned_key (a int, b int, s int GENERATED ALWAYS AS (twice(b)) STORED, v text, PRIMARY KEY (a, s)); INSERT INTO reckoned_key VALUES (1, 1), (1, 2), (1, 3), (2, 1);
+		CREATE TABLE reckoned_index (a int, s int NOT NULL GENERATED ALWAYS AS (a + 1) STORED UNIQUE); ALTER TABLE reckoned_index REPLICA IDENTITY USING INDEX reckoned_index_s_key; INSERT INTO reckoned_index VALUES (1), (2), (3)`},
 	{"deferrable", `CREATE TABLE swapped (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, u int UNIQUE DEFERRABLE, v text); INSERT INTO swapped SELECT g, g, 'v' || g FROM generate_series(1, 5) g;
 		CREATE TABLE hen (id int PRIMARY KEY, egg int NOT NULL); CREATE TABLE egg (id int PRIMARY KEY, hen int NOT NULL REFERENCES hen DEFERRABLE INITIALLY DEFERRED);
 		ALTER TABLE hen ADD FOREIGN KEY (egg) REFERENCES egg DEFERRABLE INITIALLY DEFERRED; BEGIN; INSERT INTO hen VALUES (1, 1); INSERT INTO egg VALUES (1, 1); COMMIT`},
@@ -52,7 +53,8 @@ var changeEverything = []struct{ name, sql string }{
 	{"rows of odd tables", `INSERT INTO no_columns DEFAULT VALUES; DELETE FROM no_columns WHERE ctid = (SELECT min(ctid) FROM no_columns); INSERT INTO lost_columns DEFAULT VALUES; INSERT INTO only_generated DEFAULT VALUES; DELETE FROM only_generated WHERE ctid = (SELECT min(ctid) FROM only_generated);
 		DELETE FROM doubled WHERE ctid = (SELECT min(ctid) FROM doubled); UPDATE doubled SET t = 'other' WHERE ctid = (SELECT min(ctid) FROM doubled WHERE t = 'same'); DELETE FROM doubled WHERE n::text = '1.00'; DELETE FROM doubled WHERE ctid = (SELECT min(ctid) FROM doubled WHERE t IS NULL); UPDATE doubled SET j = '{}' WHERE t = '';
 		UPDATE nullable SET v = 'c' WHERE ctid = (SELECT min(ctid) FROM nullable WHERE u IS NULL); INSERT INTO nullable VALUES (1, 'd') ON CONFLICT (u) DO UPDATE SET v = EXCLUDED.v || '!'; DELETE FROM nullable WHERE v = 'a'`},
-	{"generated and identity", `UPDATE reckoned SET n = n + 1; INSERT INTO reckoned (id, n) OVERRIDING SYSTEM VALUE VALUES (99, 9); INSERT INTO reckoned (n) VALUES (4) RETURNING id`},
+	{"generated and identity", `UPDATE reckoned SET n = n + 1; INSERT INTO reckoned (id, n) OVERRIDING SYSTEM VALUE VALUES (99, 9); INSERT INTO reckoned (n) VALUES (4) RETURNING id;
+		UPDATE reckoned_key SET v = 'only this' WHERE a = 1 AND s = 4; UPDATE reckoned_key SET b = 7 WHERE a = 1 AND s = 2; DELETE FROM reckoned_key WHERE a = 1 AND s = 6; UPDATE reckoned_index SET a = 9 WHERE s = 3; DELETE FROM reckoned_index WHERE s = 2`},
 	{"swaps", `UPDATE swapped SET id = 6 - id; UPDATE swapped SET u = 6 - u; BEGIN; UPDATE swapped SET id = 2 WHERE v = 'v1'; UPDATE swapped SET id = 5 WHERE v = 'v4'; SET CONSTRAINTS ALL IMMEDIATE; COMMIT`},
 	{"circles", `BEGIN; INSERT INTO egg VALUES (2, 2); INSERT INTO hen VALUES (2, 1); UPDATE hen SET egg = 3 - egg; COMMIT; BEGIN; DELETE FROM hen WHERE id = 2; UPDATE hen SET egg = 1; DELETE FROM egg WHERE id = 2; COMMIT`},
 	{"exclusion", `BEGIN; UPDATE booked SET during = '[2020-01-02,2020-01-03)' WHERE id = 1; UPDATE booked SET during = '[2020-01-01,2020-01-02)', tags = '{7}' WHERE id = 2; COMMIT`},

@@ -48,6 +48,10 @@ func (d *doctor) checkIdentities(ctx context.Context) error {
 	var names, fixes []string
 	for _, k := range keyless {
 		switch {
+		case k.generated != "" && published:
+			d.add(check, sources.SeverityProblem, setupFix, "table %s %s: a restore stops where it does not say which row was updated or deleted", k.quoted(), k.untold())
+		case k.generated != "":
+			d.add(check, sources.SeverityWarning, setupFix, "table %s %s: txreel setup gives it REPLICA IDENTITY FULL", k.quoted(), k.untold())
 		case k.virtual == "":
 			fixes = append(fixes, "ALTER TABLE "+k.quoted()+" REPLICA IDENTITY FULL;")
 			names = append(names, k.quoted())

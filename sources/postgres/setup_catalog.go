@@ -57,6 +57,8 @@ type keylessTable struct {
 	identity    byte   // pg_class.relreplident: d, n, i; f with a virtual column
 	uniqueIndex string // one that could serve as identity, or empty
 	virtual     string // a generated column that is not stored, or empty: see unpublishable
+	index       string // its identity all the same, but for generated: nothing fails, and rows cannot be told apart
+	generated   string // the generated column of index, which no publication has
 }
 
 // recordedTables is the condition, and the CTE before it, that picks from pg_class c what a publication of $1, an
@@ -68,10 +70,15 @@ const (
 		AND ($1::oid[] IS NULL OR c.oid IN (SELECT oid FROM chosen))`
 	// virtualColumn is one that no publication can hold, and so no identity FULL either.
 	virtualColumn = `SELECT min(a.attname::text) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped`
-	// noIdentity follows the server's RelationGetIndexList: a deferrable, partial or invalid index identifies nothing.
+	// noIdentity is one that nobody can update, or one whose rows the stream does not tell apart.
 	noIdentity = `(c.relreplident <> 'f' OR (` + virtualColumn + `) IS NOT NULL) AND NOT EXISTS (
-			SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
-			AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))`
+			SELECT FROM pg_index i WHERE ` + identityIndex + ` AND (` + unpublishedColumn + `) IS NULL)`
+	// identityIndex follows the server's RelationGetIndexList: a deferrable, partial or invalid index identifies nothing.
+	identityIndex = `i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+			AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident)`
+	// unpublishedColumn is one of index i that no publication has before generatedSince.
+	unpublishedColumn = `SELECT min(a.attname::text) FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attgenerated <> ''
+			AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts-1]) AND current_setting('server_version_num')::int < 180000`
 )
 
 // keylessTables finds the tables without a usable replica identity among the chosen and what inherits from them; nil
@@ -82,10 +89,12 @@ func keylessTables(ctx context.Context, conn *pgx.Conn, chosen []uint32) ([]keyl
 			SELECT x.relname::text FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
 			WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
 			  AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attnotnull
-			      AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts-1]))
+			      AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts-1])) AND (`+unpublishedColumn+`) IS NULL
 			ORDER BY i.indnatts, x.relname LIMIT 1), ''),
-			COALESCE((`+virtualColumn+`), '')
+			COALESCE((`+virtualColumn+`), ''), COALESCE(k.name, ''), COALESCE(k.generated, '')
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		LEFT JOIN LATERAL (SELECT x.relname::text AS name, (`+unpublishedColumn+`) AS generated FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+			WHERE `+identityIndex+`) k ON true
 		WHERE `+recordedTables+` AND `+noIdentity+`
 		ORDER BY n.nspname, c.relname`, chosen)
 	if err != nil {
@@ -94,7 +103,7 @@ func keylessTables(ctx context.Context, conn *pgx.Conn, chosen []uint32) ([]keyl
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (keylessTable, error) {
 		var k keylessTable
 		var identity string
-		err := row.Scan(&k.oid, &k.schema, &k.name, &identity, &k.uniqueIndex, &k.virtual)
+		err := row.Scan(&k.oid, &k.schema, &k.name, &identity, &k.uniqueIndex, &k.virtual, &k.index, &k.generated)
 		if err == nil {
 			k.identity = identity[0]
 		}

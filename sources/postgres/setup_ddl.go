@@ -118,21 +118,27 @@ func (s Setup) planNoLog(ctx context.Context, conn *pgx.Conn) ([]sources.Stateme
 	if err != nil || !l.there() {
 		return nil, err
 	}
-	rows, err := conn.Query(ctx, `SELECT n.nspname::text, c.relname::text FROM txreel.identities x JOIN pg_catalog.pg_class c ON c.oid = x.relid
-		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relreplident = 'f' ORDER BY 1, 2`)
-	if err != nil {
-		return nil, fmt.Errorf("look at identities: %w", err)
-	}
-	tables, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t tableName, err error) { return t, row.Scan(&t.schema, &t.name) })
+	rows, err := conn.Query(ctx, `SELECT n.nspname::text, c.relname::text, COALESCE(i.relname::text, '') FROM txreel.identities x JOIN pg_catalog.pg_class c ON c.oid = x.relid
+		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_class i ON i.oid = (pg_catalog.to_jsonb(x) ->> 'index')::oid WHERE c.relreplident = 'f' ORDER BY 1, 2`)
 	if err != nil {
 		return nil, fmt.Errorf("look at identities: %w", err)
 	}
 	var plan []sources.Statement
-	for i, t := range tables {
-		if i == 0 {
+	var t tableName
+	var index string
+	_, err = pgx.ForEachRow(rows, []any{&t.schema, &t.name, &index}, func() error {
+		if len(plan) == 0 {
 			plan = append(plan, boundLocks())
 		}
-		plan = append(plan, sources.Statement{SQL: "ALTER TABLE " + t.quoted() + " REPLICA IDENTITY DEFAULT", Why: "It was made FULL when the table came to be without a key."})
+		sql := "ALTER TABLE " + t.quoted() + " REPLICA IDENTITY DEFAULT"
+		if index != "" {
+			sql = "ALTER TABLE " + t.quoted() + " REPLICA IDENTITY USING INDEX " + quoteIdent(index)
+		}
+		plan = append(plan, sources.Statement{SQL: sql, Why: "It was made FULL when the table came to be without a key."})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look at identities: %w", err)
 	}
 	return append(plan, sources.Statement{SQL: "DROP SCHEMA " + ddl.Schema + " CASCADE", Why: "The log of definitions and the functions that wrote it."}), nil
 }

@@ -61,6 +61,11 @@ func (k keylessTable) unpublishable() string {
 		", or make the column a stored one"
 }
 
+// untold says what is wrong with an identity that the stream has only a part of.
+func (k keylessTable) untold() string {
+	return "is identified by index " + quoteIdent(k.index) + " with the generated column " + quoteIdent(k.generated) + ", which no publication has before version 18"
+}
+
 // why explains the fix, and the cheaper one where a unique index offers itself.
 func (k keylessTable) why() string {
 	reason := map[byte]string{
@@ -69,6 +74,9 @@ func (k keylessTable) why() string {
 		'i': "has lost the index that was its replica identity",
 	}[k.identity]
 	why := "Table " + k.quoted() + " " + reason + ": once it is published, UPDATE and DELETE on it would fail. FULL logs the whole old row."
+	if k.generated != "" {
+		why = "Table " + k.quoted() + " " + k.untold() + ": the record would not say which row was updated or deleted. FULL logs the whole old row."
+	}
 	if k.uniqueIndex != "" {
 		why += " Its unique index would do with less WAL, as long as nobody drops it: ALTER TABLE " + k.quoted() +
 			" REPLICA IDENTITY USING INDEX " + quoteIdent(k.uniqueIndex) + "."
@@ -83,23 +91,28 @@ type undo struct{ entries []undoEntry }
 
 type undoEntry struct {
 	schema, name string
-	was          byte // pg_class.relreplident: d, n, i
+	was          byte   // pg_class.relreplident: d, n, i
+	index        string // i: the index, unless it had been dropped
 }
 
-// undoHeader is the first line of the comment; a table a line follows. Names are quoted as Go does, in ASCII, which
+// undoHeader is the first line of the comment; a table a line follows, and its index where it has one. Names are quoted as Go does, in ASCII, which
 // keeps any byte the server's encoding may use.
 const undoHeader = "txreel setup 1: replica identities before setup (d default, n nothing, i index)"
 
 func (s Setup) undoName() string { return s.Publication + undoSuffix }
 
 func (u *undo) add(k keylessTable) {
+	now := undoEntry{schema: k.schema, name: k.name, was: k.identity}
+	if k.identity == 'i' {
+		now.index = k.index
+	}
 	for i, e := range u.entries {
 		if e.schema == k.schema && e.name == k.name {
-			u.entries[i].was = k.identity // changed back by somebody since
+			u.entries[i] = now // changed back by somebody since
 			return
 		}
 	}
-	u.entries = append(u.entries, undoEntry{schema: k.schema, name: k.name, was: k.identity})
+	u.entries = append(u.entries, now)
 }
 
 func (u *undo) encode() string {
@@ -107,6 +120,9 @@ func (u *undo) encode() string {
 	b.WriteString(undoHeader)
 	for _, e := range u.entries {
 		fmt.Fprintf(&b, "\n%c %s %s", e.was, strconv.QuoteToASCII(e.schema), strconv.QuoteToASCII(e.name))
+		if e.index != "" {
+			b.WriteString(" " + strconv.QuoteToASCII(e.index))
+		}
 	}
 	return b.String()
 }
@@ -131,10 +147,17 @@ func decodeUndo(comment string) (*undo, error) {
 			return nil, errUndo
 		}
 		name, rest, err := unquotePrefix(strings.TrimPrefix(rest, " "))
+		if err != nil {
+			return nil, errUndo
+		}
+		e := undoEntry{schema: schema, name: name, was: line[0]}
+		if rest != "" && e.was == 'i' {
+			e.index, rest, err = unquotePrefix(strings.TrimPrefix(rest, " "))
+		}
 		if err != nil || rest != "" {
 			return nil, errUndo
 		}
-		u.entries = append(u.entries, undoEntry{schema: schema, name: name, was: line[0]})
+		u.entries = append(u.entries, e)
 	}
 	return u, nil
 }

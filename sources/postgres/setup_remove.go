@@ -93,10 +93,13 @@ func (s Setup) planUndo(ctx context.Context, conn *pgx.Conn, record *undo) ([]so
 		if e.was != 'd' {
 			sql = "ALTER TABLE " + name + " REPLICA IDENTITY NOTHING"
 		}
-		if e.was == 'i' {
-			why = "Before setup its identity was an index that had been dropped, which is the same as NOTHING."
+		identity, needed, index, err := s.identityNow(ctx, conn, e)
+		switch {
+		case e.was == 'i' && index:
+			sql = "ALTER TABLE " + name + " REPLICA IDENTITY USING INDEX " + quoteIdent(e.index)
+		case e.was == 'i':
+			why = "Before setup its identity was an index that has been dropped, which is the same as NOTHING."
 		}
-		identity, needed, err := s.identityNow(ctx, conn, e)
 		switch {
 		case err != nil:
 			return nil, err
@@ -117,9 +120,9 @@ func (s Setup) planUndo(ctx context.Context, conn *pgx.Conn, record *undo) ([]so
 	return plan, nil
 }
 
-// identityNow returns a table's relreplident, empty if there is no such table, and a publication other than ours
-// under which its UPDATEs or DELETEs would fail without an identity.
-func (s Setup) identityNow(ctx context.Context, conn *pgx.Conn, e undoEntry) (identity, neededBy string, err error) {
+// identityNow returns a table's relreplident, empty if there is no such table, a publication other than ours
+// under which its UPDATEs or DELETEs would fail without an identity, and whether the index is there that was its identity before.
+func (s Setup) identityNow(ctx context.Context, conn *pgx.Conn, e undoEntry) (identity, neededBy string, index bool, err error) {
 	bySchema := ""
 	if majorVersion(conn.PgConn()) >= 15 {
 		bySchema = `OR EXISTS (SELECT FROM pg_publication_namespace s JOIN pg_class x ON x.relnamespace = s.pnnspid
@@ -128,16 +131,17 @@ func (s Setup) identityNow(ctx context.Context, conn *pgx.Conn, e undoEntry) (id
 	err = conn.QueryRow(ctx, `
 		SELECT c.relreplident::text, COALESCE((SELECT min(p.pubname::text) FROM pg_publication p
 			WHERE p.pubname <> $3::text AND (p.pubupdate OR p.pubdelete) AND (p.puballtables OR EXISTS (SELECT FROM pg_publication_rel r
-				WHERE r.prpubid = p.oid AND (r.prrelid = c.oid OR r.prrelid IN (SELECT pg_partition_ancestors(c.oid)))) `+bySchema+`)), '')
+				WHERE r.prpubid = p.oid AND (r.prrelid = c.oid OR r.prrelid IN (SELECT pg_partition_ancestors(c.oid)))) `+bySchema+`)), ''),
+			EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid AND x.relname = $4::text)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind = 'r'`, e.schema, e.name, s.Publication).Scan(&identity, &neededBy)
+		WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind = 'r'`, e.schema, e.name, s.Publication, e.index).Scan(&identity, &neededBy, &index)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return "", "", nil
+		return "", "", false, nil
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("look at table %s: %w", quoteIdent(e.schema, e.name), err)
+		return "", "", false, fmt.Errorf("look at table %s: %w", quoteIdent(e.schema, e.name), err)
 	}
-	return identity, neededBy, nil
+	return identity, neededBy, index, nil
 }
 
 // Remove runs what PlanRemove says, reporting as Apply does, and then asks the server whether slot and publications are

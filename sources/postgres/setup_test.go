@@ -14,7 +14,7 @@ import (
 
 // catalogState is what setup may change, for comparison before and after.
 const catalogState = `
-	SELECT 'table ' || c.oid::regclass, relreplident::text FROM pg_class c WHERE relkind IN ('r', 'p') AND oid >= 16384
+	SELECT 'table ' || c.oid::regclass, relreplident::text || COALESCE((SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = c.oid AND indisreplident), '') FROM pg_class c WHERE relkind IN ('r', 'p') AND oid >= 16384
 	UNION ALL SELECT 'publication ' || pubname, COALESCE(obj_description(oid, 'pg_publication'), '') FROM pg_publication
 	UNION ALL SELECT 'slot ' || slot_name, plugin FROM pg_replication_slots ORDER BY 1`
 
@@ -32,6 +32,9 @@ line\'; DROP" (n int);
 	CREATE TABLE full_already (n int); ALTER TABLE full_already REPLICA IDENTITY FULL;
 	CREATE TABLE nothing (n int PRIMARY KEY); ALTER TABLE nothing REPLICA IDENTITY NOTHING;
 	CREATE TABLE by_index (n int NOT NULL UNIQUE); ALTER TABLE by_index REPLICA IDENTITY USING INDEX by_index_n_key;
+	CREATE TABLE generated (n int, g int GENERATED ALWAYS AS (n * 2) STORED, PRIMARY KEY (n, g));
+	CREATE TABLE generated_index (n int, g int NOT NULL GENERATED ALWAYS AS (n * 2) STORED, UNIQUE (g)); ALTER TABLE generated_index REPLICA IDENTITY USING INDEX generated_index_g_key;
+	CREATE TABLE generated_late (n int PRIMARY KEY, g int NOT NULL GENERATED ALWAYS AS (n * 2) STORED, UNIQUE (g));
 	CREATE TABLE root (n int) PARTITION BY LIST (n);
 	CREATE TABLE leaf_1 PARTITION OF root FOR VALUES IN (1); CREATE TABLE leaf_2 PARTITION OF root (PRIMARY KEY (n)) FOR VALUES IN (2);
 	CREATE TABLE parent (n int PRIMARY KEY); CREATE TABLE child () INHERITS (parent);
@@ -86,7 +89,7 @@ func TestSetupRoundTrip(t *testing.T) {
 	if err := s.Apply(ctx, conn, nil); err != nil {
 		t.Fatal(err)
 	}
-	full := map[string]bool{"full_already": true}
+	full := map[string]bool{"full_already": true, "generated": pg.Major < generatedSince, "generated_index": pg.Major < generatedSince}
 	for _, name := range keylessHere {
 		full[name] = true
 	}
@@ -118,12 +121,19 @@ func TestSetupRoundTrip(t *testing.T) {
 	if err := s.Apply(ctx, conn, nil); err != nil {
 		t.Fatal(err)
 	}
-	pg.MustExec(t, "postgres", `UPDATE late SET n = 1; DROP TABLE late`)
+	pg.MustExec(t, "postgres", `UPDATE late SET n = 1; DROP TABLE late; ALTER TABLE generated_late REPLICA IDENTITY USING INDEX generated_late_g_key`)
+	if got := pg.MustQuery(t, "postgres", `SELECT relreplident FROM pg_class WHERE relname = 'generated_late'`)[0][0]; (got == "f") != (pg.Major < generatedSince) {
+		t.Errorf("an index with a generated column became the identity: %s", got)
+	}
 
 	pg.MustExec(t, "postgres", `SELECT pg_create_logical_replication_slot('my_slot', 'pgoutput')`)
 	if err := s.Remove(ctx, conn, nil); err != nil {
 		t.Fatal(err)
 	}
+	if got := pg.MustQuery(t, "postgres", `SELECT relreplident FROM pg_class WHERE relname = 'generated_late'`)[0][0]; got != "i" {
+		t.Errorf("the identity that became an index after setup is left as %s", got)
+	}
+	pg.MustExec(t, "postgres", `ALTER TABLE generated_late REPLICA IDENTITY DEFAULT`)
 	if after := fmt.Sprint(pg.MustQuery(t, "postgres", catalogState)); after != before {
 		t.Errorf("setup and remove leave a trace:\nbefore %s\nafter  %s", before, after)
 	}
@@ -310,11 +320,12 @@ func TestUndoRecord(t *testing.T) {
 		u.add(keylessTable{tableName: tableName{schema: name, name: name + "t"}, identity: 'd'})
 	}
 	u.add(keylessTable{tableName: tableName{schema: "plain", name: "plaint"}, identity: 'n'})
+	u.add(keylessTable{tableName: tableName{schema: "é", name: "ét"}, identity: 'i', index: "an \"index\"", generated: "g"})
 	got, err := decodeUndo(u.encode())
-	if err != nil || fmt.Sprint(got) != fmt.Sprint(u) || len(got.entries) != 7 || got.entries[0].was != 'n' {
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(u) || len(got.entries) != 7 || got.entries[0].was != 'n' || got.entries[4].index != "an \"index\"" {
 		t.Errorf("%v\n%v\n%v", err, got, u)
 	}
-	for _, bad := range []string{"a comment", undoHeader + "\n", undoHeader + "\nd", undoHeader + "\nx \"a\" \"b\"", undoHeader + "\nd \"a\"", undoHeader + "\nd \"a\" \"b\" c", undoHeader + "\nd \"a\" \"b"} {
+	for _, bad := range []string{"a comment", undoHeader + "\n", undoHeader + "\nd", undoHeader + "\nx \"a\" \"b\"", undoHeader + "\nd \"a\"", undoHeader + "\nd \"a\" \"b\" c", undoHeader + "\nd \"a\" \"b", undoHeader + "\nd \"a\" \"b\" \"c\"", undoHeader + "\ni \"a\" \"b\" \"c\" \"d\""} {
 		if _, err := decodeUndo(bad); err == nil {
 			t.Errorf("%q: no error", bad)
 		}
@@ -332,7 +343,8 @@ func TestSetupNames(t *testing.T) {
 }
 
 // TestGeneratedColumns sets up with tables that the server lets nobody update, unless the publication has their generated
-// columns, and with one that it lets nobody update whatever the publication has.
+// columns, and with one that it lets nobody update whatever the publication has. Where no publication has any, a key with one
+// does not tell rows apart.
 func TestGeneratedColumns(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -346,6 +358,10 @@ func TestGeneratedColumns(t *testing.T) {
 			pg.MustExec(t, "postgres", "INSERT INTO "+table+" VALUES (1), (2); UPDATE "+table+" SET a = a + 10; DELETE FROM "+table+" WHERE a = 11")
 		}
 	}
+	options := DoctorOptions{Publication: "p", Slot: "s"}
+	if pg.Major < generatedSince {
+		expect(t, examine(t, pg, pg.URL("postgres"), options), want{"replica identity", sources.SeverityWarning, `"public"."keyed" is identified by index "keyed_pkey" with the generated column "twice"`, "txreel setup --apply"})
+	}
 	if err := s.Apply(ctx, conn, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -353,9 +369,23 @@ func TestGeneratedColumns(t *testing.T) {
 	pg.MustExec(t, "postgres", `CREATE TABLE later (a int, twice int GENERATED ALWAYS AS (a * 2) STORED)`)
 	use("later")
 	if pg.Major < generatedSince {
+		identity := func(table, want string) {
+			t.Helper()
+			if got := pg.MustQuery(t, "postgres", "SELECT relreplident FROM pg_class WHERE oid = '"+table+"'::regclass")[0][0]; got != want {
+				t.Errorf("table %s: identity %s, want %s", table, got, want)
+			}
+		}
+		identity("keyed", "f")
+		pg.MustExec(t, "postgres", `ALTER TABLE later ADD PRIMARY KEY (a, twice)`)
+		identity("later", "f")
+		use("later")
+		expectHealthy(t, examine(t, pg, pg.URL("postgres"), options))
+		pg.MustExec(t, "postgres", `ALTER TABLE later ALTER twice DROP EXPRESSION`)
+		identity("later", "d")
+		pg.MustExec(t, "postgres", `ALTER EVENT TRIGGER txreel_ddl DISABLE; ALTER TABLE keyed REPLICA IDENTITY DEFAULT; ALTER EVENT TRIGGER txreel_ddl ENABLE ALWAYS`)
+		expect(t, examine(t, pg, pg.URL("postgres"), options), want{"replica identity", sources.SeverityProblem, `"public"."keyed" is identified by index "keyed_pkey" with the generated column "twice", which no publication has before version 18: a restore stops`, "txreel setup --apply"})
 		return
 	}
-	options := DoctorOptions{Publication: "p", Slot: "s"}
 	pg.MustExec(t, "postgres", `ALTER PUBLICATION p SET (publish_generated_columns = none)`)
 	expect(t, examine(t, pg, pg.URL("postgres"), options), want{"publication", sources.SeverityProblem, "leaves out generated columns", "txreel setup --apply"})
 	if err := s.Apply(ctx, conn, nil); err != nil {

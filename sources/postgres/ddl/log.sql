@@ -16,6 +16,7 @@ CREATE TABLE IF NOT EXISTS txreel.ddl_log (
 );
 -- Tables whose identity was made FULL since they had no other: they get it back when they have a key.
 CREATE TABLE IF NOT EXISTS txreel.identities (relid oid PRIMARY KEY);
+ALTER TABLE txreel.identities ADD COLUMN IF NOT EXISTS index oid; -- which was the identity, where one was
 -- Default privileges may have given something to somebody: only we write here.
 DO $revoke$
 DECLARE
@@ -96,6 +97,11 @@ $failure$;
 CREATE OR REPLACE FUNCTION txreel.changes_keys(event text, tag text) RETURNS boolean LANGUAGE sql IMMUTABLE SET search_path = '' AS $changes$
 	SELECT event = 'ddl_command_end' AND (tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER INDEX') OR tag LIKE 'DROP %')
 $changes$;
+-- Before version 18 no publication has generated columns: what an index with one identifies, the stream does not tell apart.
+CREATE OR REPLACE FUNCTION txreel.unpublished(index oid) RETURNS boolean LANGUAGE sql STABLE SET search_path = '' AS $unpublished$
+	SELECT pg_catalog.current_setting('server_version_num')::int < 180000 AND EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a
+		ON a.attrelid = i.indrelid AND a.attgenerated <> '' AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts-1]) WHERE i.indexrelid = index)
+$unpublished$;
 -- A table that is published and has no identity can be neither updated nor deleted from: one that has just come to be so gets
 -- FULL, and one that has got a key since its own again. Only tables are touched that the transaction has locked for itself,
 -- so that nobody waits.
@@ -104,15 +110,17 @@ DECLARE
 	t record;
 BEGIN
 	FOR t IN
-		SELECT c.oid, c.oid::pg_catalog.regclass::text AS name, k.keyed
+		SELECT c.oid, c.oid::pg_catalog.regclass::text AS name, k.keyed AND c.relreplident <> 'i' AS keyed, k.index
 		FROM pg_catalog.pg_class c
-		CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate) AS keyed) k
+		CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate
+				AND NOT txreel.unpublished(i.indexrelid)) AS keyed,
+			(SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident) AS index) k
 		WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
 			AND c.oid IN (SELECT l.relation FROM pg_catalog.pg_locks l WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock'
 				AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
 			AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT k.keyed
-				OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
-				OR c.relreplident = 'f' AND k.keyed AND EXISTS (SELECT FROM txreel.identities x WHERE x.relid = c.oid))
+				OR c.relreplident = 'i' AND (k.index IS NULL OR txreel.unpublished(k.index))
+				OR c.relreplident = 'f' AND k.keyed AND EXISTS (SELECT FROM txreel.identities x WHERE x.relid = c.oid AND (x.index IS NULL OR NOT txreel.unpublished(x.index))))
 			AND EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE (p.pubupdate OR p.pubdelete) AND (p.puballtables OR EXISTS (
 				SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND (r.prrelid = c.oid OR r.prrelid IN (SELECT pg_catalog.pg_partition_ancestors(c.oid))))))
 	LOOP
@@ -121,7 +129,7 @@ BEGIN
 			DELETE FROM txreel.identities x WHERE x.relid = t.oid;
 		ELSE
 			EXECUTE 'ALTER TABLE ONLY ' || t.name || ' REPLICA IDENTITY FULL';
-			INSERT INTO txreel.identities VALUES (t.oid) ON CONFLICT DO NOTHING;
+			INSERT INTO txreel.identities VALUES (t.oid, t.index) ON CONFLICT (relid) DO UPDATE SET index = EXCLUDED.index;
 		END IF;
 	END LOOP;
 END $identities$;
