@@ -109,6 +109,9 @@ var definitionSteps = []struct {
 		`CREATE ROLE owner_of_things; GRANT CREATE ON SCHEMA public TO owner_of_things; SET ROLE owner_of_things; CREATE TABLE owned (id int PRIMARY KEY); RESET ROLE`,
 		`CREATE ROLE reader; GRANT SELECT ON owned TO reader; GRANT UPDATE (id) ON owned TO reader; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO reader; CREATE TABLE readable (id int PRIMARY KEY)`,
 		`ALTER TABLE readable OWNER TO owner_of_things; REVOKE SELECT ON owned FROM reader`,
+		`CREATE FUNCTION anybodys() RETURNS int LANGUAGE sql AS 'SELECT 1'; GRANT SELECT ON owned TO reader WITH GRANT OPTION; CREATE ROLE third`,
+		`SET ROLE reader; GRANT EXECUTE ON FUNCTION anybodys() TO owner_of_things; GRANT ALL ON owned TO third; GRANT USAGE ON SCHEMA public TO third; RESET ROLE`,
+		`BEGIN; GRANT USAGE ON TYPE mood TO third; CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'; SET ROLE reader; GRANT EXECUTE ON FUNCTION mine() TO third; COMMIT; RESET ROLE; REVOKE EXECUTE ON FUNCTION mine() FROM PUBLIC`,
 		`ALTER TABLE owned ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON owned FOR SELECT TO reader USING (id > 0); ALTER POLICY mine ON owned USING (id > 1)`,
 	}},
 	{"search path and settings", []string{

@@ -50,6 +50,14 @@ func (d *definer) command(ctx context.Context, e *ddl.Entry) error {
 			attempts = append(attempts, a)
 		}
 	}
+	grants := e.Tag == "GRANT" || e.Tag == "REVOKE"
+	if grants { // who may not is only warned, and who may is not named as the one who gives when a superuser does
+		for i := len(attempts) - 1; i >= 0; i-- { // each at once, since the next one may have another command's objects
+			a := attempts[i]
+			a.plain = true
+			attempts = slices.Insert(attempts, i+1, a)
+		}
+	}
 	var failed []string
 	for i := range attempts {
 		a := &attempts[i]
@@ -73,6 +81,8 @@ func (d *definer) command(ctx context.Context, e *ddl.Entry) error {
 		}
 	}
 	switch {
+	case grants && len(failed) > 0:
+		return d.grant(ctx, e, &attempts[0], failed)
 	case len(e.Objects) == 0 && len(d.drops) == 0:
 		return nil // it did nothing that shows, such as CREATE … IF NOT EXISTS of what exists
 	case len(failed) == 0:
@@ -80,6 +90,20 @@ func (d *definer) command(ctx context.Context, e *ddl.Entry) error {
 	}
 	return fmt.Errorf("%w: %s by row %s of the log of definitions cannot be carried out: %s: %s: "+
 		"restore to a point before it, or to one behind the next base snapshot", restore.ErrDefinitionChanged, e.Tag, e.ID, clip(e.Query), strings.Join(failed, "; "))
+}
+
+// grant does what may be more than what the source did, and says so: who gave what may depend on memberships, which are in no log.
+func (d *definer) grant(ctx context.Context, e *ddl.Entry, a *attempt, failed []string) error {
+	states := e.Objects
+	e.Objects = nil
+	err := d.try(ctx, e, a)
+	e.Objects = states
+	if err != nil {
+		return fmt.Errorf("%w: %s by row %s of the log of definitions cannot be carried out: %s: %s", restore.ErrDefinitionChanged, e.Tag, e.ID, clip(e.Query), strings.Join(failed, "; "))
+	}
+	a.taken(d)
+	d.r.target.warn("privileges are not quite the source's after %s: %s", clip(e.Query), failed[0])
+	return nil
 }
 
 func clip(s string) string {
@@ -109,7 +133,7 @@ func (d *definer) try(ctx context.Context, e *ddl.Entry, a *attempt) (err error)
 			settings = maps.Clone(settings)
 			settings[conforming] = map[string]string{"on": "off", "off": "on"}[settings[conforming]]
 		}
-		if err := d.as(ctx, e, settings, func() error { return run(ctx, d.r.conn, a.sql) }); err != nil {
+		if err := d.as(ctx, e, settings, a.plain, func() error { return run(ctx, d.r.conn, a.sql) }); err != nil {
 			return err
 		}
 		if err := d.fill(ctx, e); err != nil {
@@ -156,8 +180,9 @@ func (d *definer) makeRoles(ctx context.Context, names []string) error {
 }
 
 // as lets do run with the settings and the role of the command. Where this session is a superuser the role has its rights for
-// that long, within the transaction: it need not own here what it may touch in the source. Otherwise the session's own role does it.
-func (d *definer) as(ctx context.Context, e *ddl.Entry, settings map[string]string, do func() error) error {
+// that long, within the transaction, unless they shall be plain: it need not own here what it may touch in the source. Otherwise the
+// session's own role does it.
+func (d *definer) as(ctx context.Context, e *ddl.Entry, settings map[string]string, plain bool, do func() error) error {
 	conn := d.r.conn
 	role := e.Role
 	if role == "none" {
@@ -173,6 +198,7 @@ func (d *definer) as(ctx context.Context, e *ddl.Entry, settings map[string]stri
 		return fmt.Errorf("look for role %s: %w", role, err)
 	}
 	assume := super && !d.r.target.opts.NoOwner
+	equal = equal || plain
 	if assume && !there {
 		if err := d.makeRoles(ctx, []string{role}); err != nil {
 			return err

@@ -21,6 +21,8 @@ type attempt struct {
 	// skip means that the target does without it, and warn says why if anybody has to know.
 	skip bool
 	warn string
+	// plain means that its role has no more rights than the target has given it.
+	plain bool
 	// otherwise means that backslashes in its strings are what the settings say that they are not.
 	otherwise bool
 

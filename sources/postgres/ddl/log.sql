@@ -37,6 +37,22 @@ CREATE OR REPLACE FUNCTION txreel.address(class oid, object oid, sub integer) RE
 	SELECT pg_catalog.jsonb_build_object('type', a.type, 'names', pg_catalog.to_jsonb(a.object_names), 'args', pg_catalog.to_jsonb(a.object_args))
 	FROM pg_catalog.pg_identify_object_as_address(class, object, sub) a
 $address$;
+-- What a command has given or taken away: the server does not say of which objects, nor whether it did anything to them, which for
+-- one who may not is a warning. They are those that the transaction has written since the last row of the log; null when they are many, or of other kinds.
+CREATE OR REPLACE FUNCTION txreel.granted(tag text, kind text) RETURNS jsonb LANGUAGE sql STABLE SET search_path = '' AS $granted$
+	WITH since AS (SELECT COALESCE(pg_catalog.max(l.cmin::text::bigint), -1) AS command FROM (SELECT x.xid, x.cmin FROM txreel.ddl_log x ORDER BY x.id DESC LIMIT 100) l
+		WHERE l.xid = pg_catalog.pg_current_xact_id()),
+	written AS MATERIALIZED (
+		SELECT 'pg_catalog.pg_class'::pg_catalog.regclass AS class, c.oid, c.xmin, c.cmin FROM pg_catalog.pg_class c WHERE kind IN ('TABLE', 'SEQUENCE') AND c.relpersistence <> 't'
+		UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, a.attrelid, a.xmin, a.cmin FROM pg_catalog.pg_attribute a WHERE kind = 'TABLE' AND a.attacl IS NOT NULL
+		UNION ALL SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, p.xmin, p.cmin FROM pg_catalog.pg_proc p WHERE kind IN ('FUNCTION', 'PROCEDURE', 'ROUTINE')
+		UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid, t.xmin, t.cmin FROM pg_catalog.pg_type t WHERE kind IN ('TYPE', 'DOMAIN')
+		UNION ALL SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, n.oid, n.xmin, n.cmin FROM pg_catalog.pg_namespace n WHERE kind = 'SCHEMA'),
+	objects AS (SELECT DISTINCT w.class, w.oid FROM written w, since WHERE pg_catalog.age(w.xmin) <= 0 AND w.cmin::text::bigint > since.command LIMIT 21)
+	SELECT COALESCE(pg_catalog.jsonb_agg(txreel.address(o.class, o.oid, 0) || pg_catalog.jsonb_build_object('state', txreel.describe(o.class, o.oid), 'tag', tag, 'kind', pg_catalog.lower(kind),
+		'identity', (SELECT i.identity FROM pg_catalog.pg_identify_object(o.class, o.oid, 0) i))), '[]')
+	FROM objects o HAVING pg_catalog.count(*) <= 20 AND kind IN ('TABLE', 'SEQUENCE', 'FUNCTION', 'PROCEDURE', 'ROUTINE', 'TYPE', 'DOMAIN', 'SCHEMA')
+$granted$;
 -- What the event triggers write. An operator is found by search_path, and this runs with our rights: the path is ours, too,
 -- and the caller's comes as an argument.
 CREATE OR REPLACE FUNCTION txreel.write_ddl(event text, tag text, context text, path text) RETURNS void LANGUAGE plpgsql SET search_path = '' AS $write$
@@ -82,6 +98,12 @@ BEGIN
 	END CASE;
 	IF NOT seen THEN
 		RETURN;
+	END IF;
+	IF event = 'ddl_command_end' AND tag IN ('GRANT', 'REVOKE') THEN
+		touched := COALESCE(txreel.granted(tag, (SELECT pg_catalog.min(c.object_type) FROM pg_catalog.pg_event_trigger_ddl_commands() c)), touched);
+		IF touched = '[]' THEN
+			RETURN;
+		END IF;
 	END IF;
 	SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) || pg_catalog.jsonb_build_object('search_path', path) INTO settings
 	FROM pg_catalog.pg_settings s WHERE s.name IN ('DateStyle', 'IntervalStyle', 'TimeZone', 'standard_conforming_strings', 'array_nulls', 'xmloption', 'xmlbinary',
