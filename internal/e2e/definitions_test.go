@@ -125,6 +125,11 @@ var definitionSteps = []struct {
 	{"extensions", []string{
 		`CREATE EXTENSION hstore`, `CREATE TABLE things (id int PRIMARY KEY, h hstore); INSERT INTO things VALUES (1, 'a=>1')`, `ALTER TABLE things ALTER h SET DEFAULT 'b=>2'; INSERT INTO things VALUES (2)`,
 		`CREATE EXTENSION citext SCHEMA away`, `DROP EXTENSION citext`,
+		`CREATE EXTENSION cube VERSION '1.4'; CREATE TABLE cubes (id int PRIMARY KEY, c cube); INSERT INTO cubes VALUES (1, '(1,2)')`, `ALTER EXTENSION cube UPDATE TO '1.5'; COMMENT ON EXTENSION cube IS 'newer'`, `UPDATE cubes SET c = '(3,4)'`,
+	}},
+	{"subscriptions", []string{
+		`CREATE SUBSCRIPTION defined_sub CONNECTION 'host=127.0.0.1 port=1 password=not-for-the-archive' PUBLICATION p WITH (connect = false, slot_name = NONE)`,
+		`COMMENT ON SUBSCRIPTION defined_sub IS 'it is not restored'; ALTER SUBSCRIPTION defined_sub OWNER TO CURRENT_USER; ALTER SUBSCRIPTION defined_sub RENAME TO defined_sub_2; ALTER SUBSCRIPTION defined_sub_2 SET (binary = true)`, `DROP SUBSCRIPTION defined_sub_2`,
 	}},
 	{"schemas", []string{
 		`CREATE SCHEMA old; CREATE TABLE old.t (id int PRIMARY KEY, v text); CREATE TABLE old.twice (a int)`, `INSERT INTO old.t VALUES (1, 'a'); INSERT INTO old.twice VALUES (1), (1); INSERT INTO early.t VALUES (2)`,

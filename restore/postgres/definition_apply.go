@@ -22,6 +22,10 @@ import (
 // it. Where there is no text to go by, or where it would have to be the source's data, objects are made from their
 // description.
 func (d *definer) command(ctx context.Context, e *ddl.Entry) error {
+	if len(e.Objects) > 0 && !slices.ContainsFunc(e.Objects, func(o ddl.Object) bool { return o.Type != "subscription" }) {
+		d.withoutSubscriptions()
+		return nil
+	}
 	var attempts []attempt
 	switch {
 	case makesRows(e.Tag):
@@ -34,6 +38,9 @@ func (d *definer) command(ctx context.Context, e *ddl.Entry) error {
 		}
 		attempts = []attempt{{sql: sql}}
 	case strings.HasPrefix(e.Tag, "DROP ") && e.Tag != "DROP OWNED":
+		if err := d.keepMembers(ctx); err != nil {
+			return err
+		}
 		if len(d.drops) == 0 {
 			return nil // what it dropped was temporary, or not there
 		}
@@ -62,8 +69,8 @@ func (d *definer) command(ctx context.Context, e *ddl.Entry) error {
 	for i := range attempts {
 		a := &attempts[i]
 		if a.skip {
-			if a.warn != "" {
-				d.r.target.warn("%s", a.warn)
+			if a.subscription {
+				d.withoutSubscriptions()
 			}
 			return nil
 		}
@@ -104,6 +111,35 @@ func (d *definer) grant(ctx context.Context, e *ddl.Entry, a *attempt, failed []
 	a.taken(d)
 	d.r.target.warn("privileges are not quite the source's after %s: %s", clip(e.Query), failed[0])
 	return nil
+}
+
+// keepMembers leaves out of what is to be dropped what belongs to an extension here: the extension's own script has dropped it in the
+// source, and does it here.
+func (d *definer) keepMembers(ctx context.Context) error {
+	var mine []ddl.Object
+	for _, o := range d.drops {
+		member := false
+		_, err := d.lookAt(ctx, &o, func() error {
+			return d.r.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_get_object_address($1, $2, $3) a JOIN pg_catalog.pg_depend p
+				ON p.classid = a.classid AND p.objid = a.objid WHERE p.deptype = 'e')`, o.Type, o.Names, append([]string{}, o.Args...)).Scan(&member)
+		})
+		if err != nil {
+			return err
+		}
+		if !member {
+			mine = append(mine, o)
+		}
+	}
+	d.drops = mine
+	return nil
+}
+
+// withoutSubscriptions says, once, that they are left out.
+func (d *definer) withoutSubscriptions() {
+	const why = "subscriptions of the source are not restored: a restored database must not receive what is meant for the source"
+	if t := d.r.target; !slices.Contains(t.warnings, why) {
+		t.warn(why)
+	}
 }
 
 func clip(s string) string {
@@ -345,10 +381,7 @@ func (d *definer) sameMajor() bool {
 
 // describe describes an object of the target as the source has described its own.
 func (d *definer) describe(ctx context.Context, o *ddl.Object) (state []byte, there bool, err error) {
-	if len(o.Names) == 0 || strings.HasPrefix(o.Type, "operator of ") || strings.HasPrefix(o.Type, "function of ") {
-		return nil, false, nil
-	}
-	err = inSavepoint(ctx, d.r.conn, func() error {
+	there, err = d.lookAt(ctx, o, func() error {
 		if len(o.Names) == 3 && strings.HasSuffix(o.Type, " column") {
 			return d.r.conn.QueryRow(ctx, "SELECT txreel_restore.describe('pg_catalog.pg_class'::regclass, attrelid) FROM pg_catalog.pg_attribute WHERE attrelid = $1::text::regclass AND attname = $2 AND NOT attisdropped",
 				quote(o.Names[:2]...), o.Names[2]).Scan(&state)
@@ -359,17 +392,26 @@ func (d *definer) describe(ctx context.Context, o *ddl.Object) (state []byte, th
 		return d.r.conn.QueryRow(ctx, "SELECT txreel_restore.describe(a.classid, a.objid) FROM pg_catalog.pg_get_object_address($1, $2, $3) a",
 			o.Type, o.Names, append([]string{}, o.Args...)).Scan(&state)
 	})
+	return state, there, err
+}
+
+// lookAt runs a query for an object by its address; there is false when the target has no such object.
+func (d *definer) lookAt(ctx context.Context, o *ddl.Object, query func() error) (there bool, err error) {
+	if len(o.Names) == 0 || strings.HasPrefix(o.Type, "operator of ") || strings.HasPrefix(o.Type, "function of ") {
+		return false, nil
+	}
+	err = inSavepoint(ctx, d.r.conn, query)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, false, nil
+		return false, nil
 	}
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && (strings.HasPrefix(refused.Code, "42") || strings.HasPrefix(refused.Code, "3F") || strings.HasPrefix(refused.Code, "22")) {
-		return nil, false, nil // undefined, of whatever kind
+		return false, nil // undefined, of whatever kind
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("look at %s %s: %w", o.Kind, o.Identity, err)
+		return false, fmt.Errorf("look at %s %s: %w", o.Kind, o.Identity, err)
 	}
-	return state, true, nil
+	return true, nil
 }
 
 // differ names the first difference between two descriptions; "" when there is none.

@@ -18,9 +18,8 @@ import (
 type attempt struct {
 	sql   string
 	roles []string // that it speaks of
-	// skip means that the target does without it, and warn says why if anybody has to know.
-	skip bool
-	warn string
+	// skip means that the target does without it.
+	skip, subscription bool
 	// plain means that its role has no more rights than the target has given it.
 	plain bool
 	// otherwise means that backslashes in its strings are what the settings say that they are not.
@@ -165,7 +164,7 @@ func newAttempt(text string, s *statement, tag string) (a attempt, fits bool) {
 		return a, true
 	case strings.HasSuffix(kind, "SubscriptionStmt"):
 		fits = strings.HasSuffix(tag, " SUBSCRIPTION")
-		a.skip, a.warn = true, "subscriptions of the source are not restored: a restored database must not receive what is meant for the source"
+		a.skip, a.subscription = true, true
 	case kind == "GrantStmt":
 		grant, _ := n["is_grant"].(bool)
 		fits = grant && tag == "GRANT" || !grant && tag == "REVOKE"
