@@ -166,9 +166,11 @@ type Report struct {
 	Spans    []archive.Span `json:"protection,omitempty"`
 	ZeroLoss string         `json:"zero_loss,omitempty"` // what the spans mean for the point
 	Rows     uint64         `json:"replayed_rows"`
-	Proof    string         `json:"proof,omitempty"` // the base at the cut, which the tables were compared with
-	Mends    []BasePoint    `json:"partial_bases,omitempty"`
-	Tables   []TableRows    `json:"tables"`
+	// Folded is the transaction up to which the target was given only what all of them together have come to; what is behind it was replayed one by one.
+	Folded change.Seq  `json:"folded_to,omitempty"`
+	Proof  string      `json:"proof,omitempty"` // the base at the cut, which the tables were compared with
+	Mends  []BasePoint `json:"partial_bases,omitempty"`
+	Tables []TableRows `json:"tables"`
 	// Sequences says what the values of sequences rest on, where the log does not tell them.
 	Sequences *Sequences         `json:"sequences,omitempty"`
 	Globals   *Globals           `json:"globals,omitempty"` // with roles and settings, if they were asked for
@@ -203,6 +205,9 @@ func (r *Report) String() string {
 		line("left out", "nothing that is recorded")
 	}
 	line("replayed", "%d transactions, %d rows on base %s", r.Replayed, r.Rows, r.Base.ID)
+	if r.Folded > 0 {
+		line("folded", "up to %s: of what they changed often only the last was written", r.Folded)
+	}
 	for _, m := range r.Mends {
 		line("partial base", "%s after %s: %d tables, put in place there", m.ID, m.Seq, m.Tables)
 	}

@@ -125,6 +125,7 @@ func (r *runner) verify(ctx context.Context) error {
 		return err
 	}
 	r.report.Tables, r.report.Sequences, r.report.Globals, r.report.Warnings = v.Tables, v.Sequences, v.Globals, v.Warnings
+	r.report.Folded = v.Folded
 	for _, w := range v.Warnings {
 		r.opts.Log.Warn().Msg(w)
 	}

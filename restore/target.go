@@ -71,6 +71,8 @@ type Verification struct {
 	Sequences *Sequences `json:"sequences,omitempty"`
 	// Globals says what has become of roles and settings; nil unless they were asked for.
 	Globals *Globals `json:"globals,omitempty"`
+	// Folded is Report.Folded; zero when every transaction was replayed by itself.
+	Folded change.Seq `json:"folded_to,omitempty"`
 }
 
 // TableRows is the number of rows of a restored table.

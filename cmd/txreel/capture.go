@@ -42,7 +42,7 @@ type captureCmd struct {
 
 // Run implements the command.
 func (c *captureCmd) Run(a *app) error {
-	boundMemory()
+	boundMemory(0)
 	log := newLogger(a.stderr, c.LogFormat, isTerminal(a.stderr))
 	if c.NewSystem != "" && (!c.NewEpoch || isMySQL(c.Source)) {
 		return &usageError{"--accept-system goes with --new-epoch, and with a PostgreSQL source"}

@@ -143,9 +143,9 @@ func (e *signalError) Error() string { return "stopped by signal: " + e.signal.S
 // are promised.
 const memoryGoal = 176 << 20
 
-// boundMemory sets the goal, unless the environment sets one.
-func boundMemory() {
+// boundMemory sets the goal, and what may be taken besides, unless the environment sets one.
+func boundMemory(besides int64) {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryGoal)
+		debug.SetMemoryLimit(memoryGoal + besides)
 	}
 }

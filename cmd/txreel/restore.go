@@ -16,23 +16,25 @@ import (
 
 type restoreCmd struct {
 	archiveFlag
-	Target     string `placeholder:"URL" help:"The empty database, or with MySQL and MariaDB the fresh server, to restore into. Not needed with --dry-run."`
-	To         string `xor:"point" placeholder:"latest" help:"latest: everything the archive holds (the default)."`
-	ToTxn      string `xor:"point" placeholder:"ID" help:"The transaction with the source's own id: a transaction id, or a GTID."`
-	ToPosition string `xor:"point" placeholder:"POSITION" help:"The last transaction that ends at or before the position: an LSN, or a GTID set or binlog file:offset."`
-	ToTime     string `xor:"point" placeholder:"TIME" help:"The moment, such as 2026-01-31T17:04:05Z or \"5 minutes ago\"."`
-	ToSeq      string `xor:"point" placeholder:"SEQ" help:"The transaction with this Seq, as 'txreel log' prints it."`
-	ToMark     string `xor:"point" placeholder:"NAME" help:"The mark."`
-	Before     bool   `help:"Exclude the point itself: stop just before it."`
-	Epoch      uint64 `placeholder:"N" help:"The epoch (default: the last one, or the newest that holds the point)."`
-	Base       string `placeholder:"ID" help:"The base snapshot to begin with, as 'txreel status' names it (default: the last one before the point)."`
-	Verify     string `enum:"content,rows" default:"content" help:"content: when all is restored, compare the content of every table for which the record has it, and of the others the number of rows. rows: only the number of rows."`
-	DryRun     bool   `help:"Print the plan and write nothing."`
-	Force      bool   `help:"Restore into a database that is not empty."`
-	NoOwner    bool   `help:"PostgreSQL: leave out owners and grants."`
-	Globals    bool   `help:"PostgreSQL: make roles, memberships and settings too, as they were; never their passwords, and no tablespaces."`
-	Jobs       int    `placeholder:"N" help:"Parallel connections to the target (default: one for each processor)."`
-	PgRestore  string `placeholder:"PATH" help:"PostgreSQL: the pg_restore to use (default: the one on PATH if it is new enough, else the newest installed)."`
+	Target     string   `placeholder:"URL" help:"The empty database, or with MySQL and MariaDB the fresh server, to restore into. Not needed with --dry-run."`
+	To         string   `xor:"point" placeholder:"latest" help:"latest: everything the archive holds (the default)."`
+	ToTxn      string   `xor:"point" placeholder:"ID" help:"The transaction with the source's own id: a transaction id, or a GTID."`
+	ToPosition string   `xor:"point" placeholder:"POSITION" help:"The last transaction that ends at or before the position: an LSN, or a GTID set or binlog file:offset."`
+	ToTime     string   `xor:"point" placeholder:"TIME" help:"The moment, such as 2026-01-31T17:04:05Z or \"5 minutes ago\"."`
+	ToSeq      string   `xor:"point" placeholder:"SEQ" help:"The transaction with this Seq, as 'txreel log' prints it."`
+	ToMark     string   `xor:"point" placeholder:"NAME" help:"The mark."`
+	Before     bool     `help:"Exclude the point itself: stop just before it."`
+	Epoch      uint64   `placeholder:"N" help:"The epoch (default: the last one, or the newest that holds the point)."`
+	Base       string   `placeholder:"ID" help:"The base snapshot to begin with, as 'txreel status' names it (default: the last one before the point)."`
+	Verify     string   `enum:"content,rows" default:"content" help:"content: when all is restored, compare the content of every table for which the record has it, and of the others the number of rows. rows: only the number of rows."`
+	DryRun     bool     `help:"Print the plan and write nothing."`
+	Force      bool     `help:"Restore into a database that is not empty."`
+	NoOwner    bool     `help:"PostgreSQL: leave out owners and grants."`
+	Globals    bool     `help:"PostgreSQL: make roles, memberships and settings too, as they were; never their passwords, and no tablespaces."`
+	Exact      bool     `help:"PostgreSQL: replay every transaction by itself, where otherwise only what they have come to together is written."`
+	Memory     byteSize `default:"1GiB" help:"PostgreSQL: what working that out may take; with less, the record is read several times."`
+	Jobs       int      `placeholder:"N" help:"Parallel connections to the target (default: one for each processor)."`
+	PgRestore  string   `placeholder:"PATH" help:"PostgreSQL: the pg_restore to use (default: the one on PATH if it is new enough, else the newest installed)."`
 	mysqlTargetFlags
 	SpillDir  string `placeholder:"DIR" help:"Where huge segments wait to be read (default: the system's temporary folder)."`
 	JSON      bool   `help:"Print JSON."`
@@ -98,7 +100,8 @@ func (c *restoreCmd) restorer(engine string) (restore.Dialect, func(ctx context.
 	switch engine {
 	case enginePostgres:
 		return pgtarget.Dialect{}, func(ctx context.Context) (restoreTarget, error) {
-			return pgtarget.Open(ctx, c.Target, pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, Globals: c.Globals, TempDir: c.SpillDir})
+			return pgtarget.Open(ctx, c.Target, pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, Globals: c.Globals, TempDir: c.SpillDir,
+				Exact: c.Exact, Memory: int64(c.Memory)})
 		}, nil
 	case engineMySQL, engineMariaDB:
 		dialect, open := c.mysqlRestorer(engine)
@@ -138,7 +141,7 @@ func (c *restoreCmd) planGlobals(ctx context.Context, ar *archive.Archive, plan 
 
 // Run implements the command.
 func (c *restoreCmd) Run(a *app) error {
-	boundMemory()
+	boundMemory(int64(c.Memory))
 	goal, err := c.goal()
 	if err != nil {
 		return err

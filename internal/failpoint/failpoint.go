@@ -100,6 +100,9 @@ const (
 // What only a restore into PostgreSQL does.
 const (
 	RestoreSchemaMade      Point = "restore-schema-made" // not committed
+	RestoreFoldFilling     Point = "restore-fold-filling" // rows of the record are about to be put in
+	RestoreFoldFilled      Point = "restore-fold-filled"
+	RestoreFoldDone        Point = "restore-fold-done" // not noted
 	RestoreBatchCommitting Point = "restore-batch-committing"
 	RestoreBatchCommitted  Point = "restore-batch-committed"
 	RestoreObjectMade      Point = "restore-object-made" // an index or a constraint, not committed

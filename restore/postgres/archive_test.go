@@ -35,8 +35,9 @@ type recorder struct {
 	archive *archive.Archive
 	epoch   uint64
 	writer  *archive.Writer
-	perSeg  int // transactions in a segment
-	pieces  int // chunks of a table
+	perSeg  int  // transactions in a segment
+	pieces  int  // chunks of a table
+	exact   bool // restores replay one by one
 
 	tables map[uint32]*change.Table
 	defs   map[uint32]*change.Definition

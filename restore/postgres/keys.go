@@ -21,7 +21,7 @@ func (t *Target) Prepare(ctx context.Context) (_ change.Seq, err error) {
 		return 0, err
 	}
 	t.applied = seq
-	if seq == t.job.Plan.Seq { // nothing to replay, or all of it done
+	if seq == t.job.Plan.Seq && len(t.job.Plan.Mends) == 0 { // nothing to replay, or all of it done
 		return seq, nil
 	}
 	var touched []*table

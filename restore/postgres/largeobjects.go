@@ -11,7 +11,11 @@ import (
 )
 
 // loadLargeObjects makes the large objects of the base, with their numbers, in one transaction.
-func (t *Target) loadLargeObjects(ctx context.Context, done map[string]bool) error {
+func (t *Target) loadLargeObjects(ctx context.Context) error {
+	done, err := t.doneNames(ctx, "SELECT name FROM txreel_restore.chunks")
+	if err != nil {
+		return err
+	}
 	objects := make(map[string]*archive.BaseObject)
 	for i := range t.job.Plan.Base.Objects {
 		o := &t.job.Plan.Base.Objects[i]
@@ -21,7 +25,7 @@ func (t *Target) loadLargeObjects(ctx context.Context, done map[string]bool) err
 	if what == nil || pages == nil || done[what.Name] {
 		return nil
 	}
-	err := t.withWorker(ctx, func(conn *pgx.Conn) error {
+	err = t.withWorker(ctx, func(conn *pgx.Conn) error {
 		return inTx(ctx, conn, func() error {
 			if _, err := conn.Exec(ctx, "INSERT INTO txreel_restore.chunks VALUES ($1, 0)", what.Name); err != nil {
 				return err

@@ -15,13 +15,15 @@ const bookSchema = "txreel_restore"
 
 // bookSQL creates it. progress has one row: which restore this is and how far
 // it got. chunks and entries name the chunks of data and the objects of the schema that
-// are done. identities are columns that must become GENERATED ALWAYS again, helpers
+// are done; taken is how many of a chunk's rows the record had something to say about. fold has one row: up to which transaction the record is
+// folded into the load, in how many passes, of which some have put the record's rows in, and some the base's too. identities are columns that must become GENERATED ALWAYS again, helpers
 // indexes that must go, triggers those that must be switched on again. inexact names tables that changes of definitions have
 // filled with values of which the record holds none, mends the partial bases whose tables have been put in place. relations has which table of the target is which of the source. The functions describe objects as the source's log of definitions does.
 var bookSQL = `
 CREATE SCHEMA txreel_restore;
 CREATE TABLE txreel_restore.progress (archive text, epoch text, base text, cut text, seq text, rows text);
-CREATE TABLE txreel_restore.chunks (name text PRIMARY KEY, rows int8);
+CREATE TABLE txreel_restore.chunks (name text PRIMARY KEY, rows int8, taken int8 NOT NULL DEFAULT 0);
+CREATE TABLE txreel_restore.fold (upto text, passes int4, filled int4, filling bool, done int4);
 CREATE TABLE txreel_restore.entries (id int4 PRIMARY KEY);
 CREATE TABLE txreel_restore.identities (tab text, col text);
 CREATE TABLE txreel_restore.helpers (tab text PRIMARY KEY, name text);

@@ -32,7 +32,7 @@ func restoreTo(t testing.TB, r *recorder, g restore.Goal, name string) (string, 
 }
 
 func runPlan(ctx context.Context, r *recorder, p *restore.Plan, url string, force bool) (*restore.Report, error) {
-	target, err := Open(ctx, url, Options{PgRestore: r.pg.Client("pg_restore")})
+	target, err := Open(ctx, url, Options{PgRestore: r.pg.Client("pg_restore"), Exact: r.exact})
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,20 @@ func TestEverything(t *testing.T) {
 		want := points[seq]
 		n++
 		name := fmt.Sprintf("dst%d", n)
-		url, rep := restoreTo(t, r, restore.Goal{Kind: restore.AtSeq, Seq: seq, Base: first.ID}, name)
+		goal := restore.Goal{Kind: restore.AtSeq, Seq: seq, Base: first.ID}
+		r.exact = true
+		exact, rep := restoreTo(t, r, goal, name+"_exact")
+		if rep.Folded != 0 {
+			t.Errorf("replayed one by one, it says that it is folded up to %s", rep.Folded)
+		}
+		r.exact = false
+		url, rep := restoreTo(t, r, goal, name)
+		if rep.Folded != seq && seq > first.Seq {
+			t.Errorf("restored to %s, folded to %s: %v", seq, rep.Folded, rep.Warnings)
+		}
+		if d := dbtest.Diff(content(t, exact), content(t, url)); d != "" {
+			t.Errorf("restored to %s, replayed and folded are not the same:\n%s", seq, d)
+		}
 		delete(want, `"txreel"."own"`)
 		delete(want, `"txreel"."own2"`)
 		if d := dbtest.Diff(want, content(t, url)); d != "" {

@@ -127,6 +127,9 @@ func (t *Target) createSchema(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("note the restore's plan: %w", err)
 		}
+		if err := t.beginFold(ctx, conn); err != nil {
+			return err
+		}
 		err = openIdentities(ctx, conn)
 		failpoint.Hit(failpoint.RestoreSchemaMade)
 		return err

@@ -26,6 +26,10 @@ type Options struct {
 	NoOwner bool
 	// Globals makes roles, memberships and settings, and the properties of the database, as they are on record.
 	Globals bool
+	// Exact replays every transaction by itself. Without it what many transactions have made of a row is written once.
+	Exact bool
+	// Memory is how many bytes folding may take, about; zero means 1 GiB.
+	Memory int64
 	// TempDir is where the schema waits to be read; "" is the system's temporary folder.
 	TempDir string
 }
@@ -44,6 +48,7 @@ type Target struct {
 	roles    []string // missing in the target, to be created
 	resumed  bool
 	applied  change.Seq // committed in the target
+	folded   change.Seq // up to where the load holds the record too; zero when that was replayed
 	warnings []string
 
 	sequences *restore.Sequences // set by Finish
