@@ -95,7 +95,7 @@ var definitionSteps = []struct {
 		`CREATE TABLE refs (id int PRIMARY KEY, d int); ALTER TABLE refs ADD CONSTRAINT to_dom FOREIGN KEY (d) REFERENCES dom (p) ON DELETE CASCADE; INSERT INTO refs VALUES (1, 5); DELETE FROM dom`,
 		`CREATE UNIQUE INDEX CONCURRENTLY refs_d ON refs (d)`,
 		`ALTER TABLE refs ADD UNIQUE (id, d) DEFERRABLE INITIALLY DEFERRED; ALTER TABLE refs RENAME CONSTRAINT to_dom TO to_domain; ALTER TABLE refs ADD CHECK (d > 0) NOT VALID`,
-		`DROP INDEX CONCURRENTLY refs_d`, `ALTER TABLE refs DROP CONSTRAINT to_domain`, `CREATE STATISTICS refs_stat ON id, d FROM refs`,
+		`REINDEX INDEX refs_d`, `REINDEX TABLE CONCURRENTLY refs`, `DROP INDEX CONCURRENTLY refs_d`, `ALTER TABLE refs DROP CONSTRAINT to_domain`, `CREATE STATISTICS refs_stat ON id, d FROM refs`,
 		`ALTER TABLE refs CLUSTER ON refs_pkey`,
 	}},
 	{"sequences and identity", []string{

@@ -45,6 +45,8 @@ func (d *definer) command(ctx context.Context, e *ddl.Entry) error {
 			return nil // what it dropped was temporary, or not there
 		}
 		attempts = []attempt{{sql: dropSQL(d.drops)}}
+	case e.Tag == "REINDEX": // which the server tells of from version 17 on
+		attempts = []attempt{{sql: ""}}
 	default:
 		var err error
 		if attempts, err = d.attempts(ctx, e); err != nil {
