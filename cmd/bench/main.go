@@ -21,7 +21,8 @@ import (
 func main() {
 	b := &bench{}
 	engine := flag.String("engine", "all", "what to measure: all, postgres, mysql or mariadb")
-	steps := flag.String("steps", "base,catchup,live,replay,beside", "which measurements to take, of those that an engine has; dump is base without loading it, live and beside are PostgreSQL's, base is MySQL's and MariaDB's")
+	steps := flag.String("steps", "base,catchup,live,replay,points,beside", "which measurements to take, of those that an engine has; dump is base without loading it, live, points and beside are PostgreSQL's, base is MySQL's and MariaDB's")
+	flag.StringVar(&b.workload, "workload", "", "PostgreSQL: the workload of points to measure: hot, tpcb or bulk; all of them if it is empty")
 	flag.StringVar(&b.program, "txreel", "bin/txreel", "the program to measure")
 	flag.IntVar(&b.runs, "runs", 3, "times each measurement is repeated")
 	flag.Float64Var(&b.calm, "calm", 4, "the load of the machine above which a measurement waits")
@@ -32,7 +33,9 @@ func main() {
 	flag.IntVar(&b.tens, "tens", 40_000, "MySQL and MariaDB: transactions of ten rows in the backlog")
 	flag.IntVar(&b.bulk, "bulk", 2_000_000, "MySQL and MariaDB: rows of the backlog that INSERT ... SELECT made")
 	flag.IntVar(&b.tableRows, "table-rows", 250_000, "MySQL and MariaDB: rows of each of sysbench's four tables")
+	restoring := flag.String("restore-flags", "", "PostgreSQL: more flags for txreel restore in points")
 	flag.Parse()
+	b.flags = strings.Fields(*restoring)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := b.run(ctx, *engine, strings.Split(*steps, ","))
 	stop()
@@ -52,6 +55,8 @@ type bench struct {
 	patience          time.Duration
 	dir               string
 	table             []string
+	workload          string   // of points: the one that is measured
+	flags             []string // of points: more for txreel restore
 }
 
 // db is the database that is measured.
@@ -68,7 +73,7 @@ func (b *bench) run(ctx context.Context, engine string, steps []string) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	known := []string{"base", "dump", "catchup", "live", "replay", "beside"}
+	known := []string{"base", "dump", "catchup", "live", "replay", "points", "beside"}
 	for _, name := range steps {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("-steps names %q, which is none of %s", name, strings.Join(known, ", "))

@@ -22,6 +22,11 @@ type postgresBench struct {
 }
 
 func (b *postgresBench) run(ctx context.Context, steps []string) (err error) {
+	if slices.Contains(steps, "points") { // on servers of its own
+		if err := b.points(ctx); err != nil || len(steps) == 1 {
+			return err
+		}
+	}
 	defer func() { err = errors.Join(err, b.close()) }()
 	settings := map[string]string{"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h"}
 	if b.source, err = dbtest.StartPostgres(ctx, dbtest.PostgresOptions{Settings: settings}); err != nil {
