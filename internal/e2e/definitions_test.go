@@ -30,6 +30,7 @@ var definitionSteps = []struct {
 		`ALTER TABLE renamed ALTER n TYPE int USING (n * 10)::int`,
 		`ALTER TABLE renamed DROP label; ALTER TABLE renamed ADD label int DEFAULT 1`,
 		`CREATE SCHEMA away; ALTER TABLE renamed SET SCHEMA away; INSERT INTO away.renamed (id) VALUES (9)`,
+		`UPDATE unkeyed_base SET a = a + 1; DELETE FROM unkeyed_base WHERE a = 3; ALTER TABLE unkeyed_base RENAME TO unkeyed_away; UPDATE unkeyed_away SET a = 7`,
 		`COMMENT ON TABLE away.renamed IS 'a comment with ''quotes'''; COMMENT ON COLUMN away.renamed.id IS 'its key'`,
 	}},
 	{"one transaction", []string{
@@ -131,6 +132,9 @@ var definitionSteps = []struct {
 		`CREATE SUBSCRIPTION defined_sub CONNECTION 'host=127.0.0.1 port=1 password=not-for-the-archive' PUBLICATION p WITH (connect = false, slot_name = NONE)`,
 		`COMMENT ON SUBSCRIPTION defined_sub IS 'it is not restored'; ALTER SUBSCRIPTION defined_sub OWNER TO CURRENT_USER; ALTER SUBSCRIPTION defined_sub RENAME TO defined_sub_2; ALTER SUBSCRIPTION defined_sub_2 SET (binary = true)`, `DROP SUBSCRIPTION defined_sub_2`,
 	}},
+	{"unlogged", []string{
+		`CREATE TABLE unlogged_now (id int PRIMARY KEY); INSERT INTO unlogged_now VALUES (1), (2)`, `ALTER TABLE unlogged_now SET UNLOGGED`, `TRUNCATE unlogged_now`, // which no log tells of
+	}},
 	{"schemas", []string{
 		`CREATE SCHEMA old; CREATE TABLE old.t (id int PRIMARY KEY, v text); CREATE TABLE old.twice (a int)`, `INSERT INTO old.t VALUES (1, 'a'); INSERT INTO old.twice VALUES (1), (1); INSERT INTO early.t VALUES (2)`,
 		`ALTER SCHEMA old RENAME TO young; ALTER SCHEMA early RENAME TO late`,
@@ -153,7 +157,8 @@ func TestDefinitions(t *testing.T) {
 	pg := dbtest.PG(t)
 	s := newSite(t, pg, "defined", nil).setup()
 	s.exec(`CREATE SCHEMA early; CREATE TABLE early.t (id int PRIMARY KEY); INSERT INTO early.t VALUES (1);
-		CREATE TABLE kept (id int PRIMARY KEY, v text); INSERT INTO kept VALUES (1, 'one'); CREATE TABLE keyless (a int, b text); ALTER TABLE keyless REPLICA IDENTITY FULL; INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (2, 'y')`)
+		CREATE TABLE kept (id int PRIMARY KEY, v text); INSERT INTO kept VALUES (1, 'one'); CREATE TABLE unkeyed_base (a int); INSERT INTO unkeyed_base VALUES (1), (2), (2);
+		CREATE TABLE keyless (a int, b text); ALTER TABLE keyless REPLICA IDENTITY FULL; INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (2, 'y')`)
 	s.capture()
 	a := s.waitArchive()
 	base := s.waitBases(a, 1, 1)[0]
@@ -176,7 +181,11 @@ func TestDefinitions(t *testing.T) {
 			continue
 		}
 		db := fmt.Sprintf("defined_%d", i)
-		s.restore(db, "--base", base.ID, "--to-seq", points[i].seq.String())
+		if i == len(points)-1 { // also when it is killed in the middle of it
+			s.killedRestore(db, 60, base.Seq, points[i].seq, "--base", base.ID)
+		} else {
+			s.restore(db, "--base", base.ID, "--to-seq", points[i].seq.String())
+		}
 		if diff := firstDifference(points[i].schema, s.schema(db)); diff != "" {
 			t.Errorf("the schema after %q:\n%s", definitionSteps[i].name, diff)
 		}

@@ -236,8 +236,15 @@ func (d *definer) judge(ctx context.Context, e *ddl.Entry, a *attempt) error {
 		why := ""
 		switch {
 		case o.Reason&ddl.RewrittenPersistence != 0:
-			if e.Persistence(o) == "p" {
+			switch e.Persistence(o) {
+			case "p":
 				why = "it was unlogged before, and its rows of that time are in no log"
+			case "u": // what becomes of its rows from now on nobody knows
+				if len(o.Names) == 2 {
+					if err := run(ctx, d.r.conn, "DELETE FROM ONLY "+quote(o.Names...)); err != nil {
+						return fmt.Errorf("empty %s, which is unlogged now: %w", o.Identity, err)
+					}
+				}
 			}
 		case o.Reason&(ddl.RewrittenDefault|ddl.RewrittenType) != 0:
 			repeatable, err := d.repeatable(ctx, a.tree)

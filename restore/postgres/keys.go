@@ -24,6 +24,10 @@ func (t *Target) Prepare(ctx context.Context) (_ change.Seq, err error) {
 	if seq == t.job.Plan.Seq && len(t.job.Plan.Mends) == 0 { // nothing to replay, or all of it done
 		return seq, nil
 	}
+	if slices.ContainsFunc(t.job.Plan.Definitions, func(d change.Seq) bool { return d <= seq }) { // the schema is whole, and the base's tables may be others by now
+		t.replay, err = newReplay(ctx, t, rows)
+		return seq, err
+	}
 	var touched []*table
 	for i := range t.tables {
 		if c := t.job.Plan.Changes[t.tables[i].name()]; c != nil && c.Updates+c.Deletes > 0 {
