@@ -50,8 +50,8 @@ func TestRandomDefinitions(t *testing.T) {
 	const long = 50
 	points, statements := make([]randomPoint, 0, long), 0
 	var good int
-	each := times(50, 80)
-	for range times(3, long) {
+	each := times(60, 80)
+	for range times(2, long) {
 		for until := statements + each; statements < until; {
 			a.look(t, pg, "random")
 			for _, sql := range a.client() {

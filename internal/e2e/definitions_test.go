@@ -177,7 +177,7 @@ func TestDefinitions(t *testing.T) {
 		delete(points[i].rows, `"public"."fleeting"`) // unlogged: its rows are in no log
 	}
 	for i := len(points) - 1; i >= 0; i-- {
-		if !*long && (len(points)-1-i)%5 != 0 || testing.Short() && i < len(points)-1 {
+		if !*long && (len(points)-1-i)%10 != 0 || testing.Short() && i < len(points)-1 {
 			continue
 		}
 		db := fmt.Sprintf("defined_%d", i)

@@ -29,7 +29,7 @@ func TestHugeTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close(t.Context()) }()
-	rows := &rowStream{bytes: int64(times(300, 2048)) << 20}
+	rows := &rowStream{bytes: int64(times(272, 2048)) << 20}
 	tag, err := conn.PgConn().CopyFrom(t.Context(), rows, "COPY huge FROM STDIN")
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ func TestKill(t *testing.T) {
 			s.waitPast(s.waitArchive(), 1)
 			first.kill()
 			work := startLedger(s, 4)
-			s.killing(times(25, 250))
+			s.killing(times(12, 250))
 			// Some clients lose their connection and do not learn how their last transaction went.
 			s.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 				WHERE datname = current_database() AND backend_type = 'client backend' AND query LIKE '%ledger%' AND pid <> pg_backend_pid()`)

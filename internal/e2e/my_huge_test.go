@@ -28,7 +28,7 @@ func TestMyHugeTransaction(t *testing.T) {
 			defer func() { _ = conn.Close() }()
 			// Random bytes, so that nothing becomes small on the way: a MiB of them, and then rows made of it.
 			sql := "begin; set session group_concat_max_len = 2000000; set @chaff = (select group_concat(random_bytes(1000) separator '') from (with recursive n (i) as (select 1 union all select i + 1 from n where i < 1000) select i from n) numbers);"
-			for i := range times(300, 1200) {
+			for i := range times(200, 1200) {
 				if i%100 == 50 { // 20 and 40 MB
 					sql += fmt.Sprintf("insert into huge (note) values (repeat(@chaff, %d));", 20+i%40)
 					continue

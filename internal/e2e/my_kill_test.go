@@ -33,7 +33,7 @@ func TestMyKill(t *testing.T) {
 			start := s.startOf(a)
 
 			work := startJournal(s, 4)
-			for range times(25, 250) {
+			for range times(12, 250) {
 				p := s.capture()
 				time.Sleep(time.Duration(20+rand.IntN(300)) * time.Millisecond)
 				p.kill()

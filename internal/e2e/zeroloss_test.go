@@ -32,7 +32,7 @@ func TestZeroLoss(t *testing.T) {
 		eventually(t, time.Minute, "COMMIT waits", func() bool { return c.has(protectedNow) })
 		work := startLedger(s, 8)
 		acked := 0
-		for range times(20, 100) {
+		for range times(8, 100) {
 			more := work.committed() + 20 + rand.IntN(20)
 			eventually(t, 2*time.Minute, "clients write", func() bool { return work.committed() > more })
 			if err := s.pg.Kill(t.Context()); err != nil {
@@ -61,7 +61,7 @@ func TestZeroLoss(t *testing.T) {
 			s.waitBases(a, 1, 1)
 			eventually(t, time.Minute, "COMMIT waits", func() bool { return c.has(protectedNow) })
 			work := startJournal(s, 8)
-			for range times(20, 100) {
+			for range times(8, 100) {
 				more := work.count() + 20 + rand.IntN(20)
 				eventually(t, 2*time.Minute, "clients write", func() bool { return work.count() > more })
 				times := strings.Count(c.stderr(), protectedNow)
