@@ -40,7 +40,11 @@ func (t *Target) foldTo() change.Seq {
 
 // beginFold notes, with the schema, how the restore begins.
 func (t *Target) beginFold(ctx context.Context, conn *pgx.Conn) error {
-	passes := fold.Passes(t.foldedKeys(), t.memory())
+	var keys int64
+	for i := range t.tables {
+		keys += t.foldedKeys(&t.tables[i])
+	}
+	passes := fold.Passes(keys, t.memory())
 	_, err := conn.Exec(ctx, "INSERT INTO txreel_restore.fold VALUES ($1, $2, 0, false, 0)", t.foldTo().String(), passes)
 	if err != nil {
 		return fmt.Errorf("note how the restore begins: %w", err)
@@ -55,14 +59,13 @@ func (t *Target) memory() int64 {
 	return defaultMemory
 }
 
-// foldedKeys bounds how many keys the record can speak of.
-func (t *Target) foldedKeys() (n int64) {
-	for i := range t.tables {
-		if c := t.job.Plan.Changes[t.tables[i].name()]; c != nil {
-			n += int64(c.Inserts) + min(int64(c.Updates+c.Deletes), t.tables[i].Rows+int64(c.Inserts))
-		}
+// foldedKeys bounds of how many keys of a table the record can speak.
+func (t *Target) foldedKeys(tab *table) int64 {
+	c := t.job.Plan.Changes[tab.name()]
+	if c == nil {
+		return 0
 	}
-	return n
+	return int64(c.Inserts) + min(int64(c.Updates+c.Deletes), tab.Rows+int64(c.Inserts))
 }
 
 // folding is a load with the record folded into it, as the target notes it.
@@ -185,7 +188,7 @@ func (t *Target) foldTables() []fold.Table {
 	tables := make([]fold.Table, len(t.tables))
 	for i := range t.tables {
 		tab := &t.tables[i]
-		tables[i] = fold.Table{Schema: tab.Schema, Name: tab.Name}
+		tables[i] = fold.Table{Schema: tab.Schema, Name: tab.Name, Keys: t.foldedKeys(tab)}
 		for _, c := range tab.Columns {
 			tables[i].Columns = append(tables[i].Columns, c.Name)
 		}

@@ -48,6 +48,7 @@ type Span struct {
 type Table struct {
 	Schema, Name string
 	Columns      []string // of which the base has values, in its order
+	Keys         int64    // of how many keys the record may speak, about
 }
 
 // Options are how a Fold works.
@@ -66,7 +67,7 @@ const MaxPasses = 1 << 16
 // Passes returns into how many passes a number of keys is to be divided, so that memory holds them.
 func Passes(keys, memory int64) int {
 	passes := 1
-	for passes < MaxPasses && keys*2*slotSize/int64(passes) > memory/2 {
+	for passes < MaxPasses && keys*3*slotSize/int64(passes) > memory/2 {
 		passes *= 2
 	}
 	return passes
@@ -141,8 +142,12 @@ func (f *Fold) reset(pass int) {
 	for i := range f.tables {
 		t := &f.tables[i]
 		*t = table{Table: t.Table, index: t.index}
+		t.keys.room(min(t.Keys/int64(f.opts.Passes), mostRoom))
 	}
 }
+
+// mostRoom is for how many keys of a table memory is taken beforehand at most.
+const mostRoom = 4 << 20
 
 // mine reports whether a key belongs to the pass.
 func (f *Fold) mine(k key) bool { return k.hi>>f.shift == f.pass } // a shift by 64 gives 0

@@ -117,10 +117,10 @@ func newHistory(t *rapid.T, folder string) *history {
 		t.Fatal(err)
 	}
 	h.tables = []*modelTable{
-		{Table: Table{"s", "one", []string{"k", "v", "w"}}, id: 1, identity: 'd', key: []int{0}},
-		{Table: Table{"s", "two", []string{"v", "k", "l", "w"}}, id: 2, identity: 'i', key: []int{2, 1}},
-		{Table: Table{"s", "bag", []string{"v", "w"}}, id: 3, identity: 'f'},
-		{Table: Table{"s", "still", []string{"k"}}, id: 4, identity: 'd', key: []int{0}},
+		{Table: Table{Schema: "s", Name: "one", Columns: []string{"k", "v", "w"}}, id: 1, identity: 'd', key: []int{0}},
+		{Table: Table{Schema: "s", Name: "two", Columns: []string{"v", "k", "l", "w"}}, id: 2, identity: 'i', key: []int{2, 1}},
+		{Table: Table{Schema: "s", Name: "bag", Columns: []string{"v", "w"}}, id: 3, identity: 'f'},
+		{Table: Table{Schema: "s", Name: "still", Columns: []string{"k"}}, id: 4, identity: 'd', key: []int{0}},
 	}
 	for _, m := range h.tables {
 		h.touch = append(h.touch, &change.Table{Schema: m.Schema, Name: m.Name, Version: 1})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"txreel/archive"
 	"txreel/change"
@@ -46,6 +47,24 @@ type made struct {
 func (p *piece) reset() {
 	clear(p.made)
 	*p = piece{raw: p.raw[:0], steps: p.steps[:0], olds: p.olds[:0], keep: p.keep[:0], made: p.made[:0]}
+}
+
+// room takes memory for messages at once, where it is known how much they need.
+func (p *piece) room(bytes, messages int) {
+	p.raw = slices.Grow(p.raw, bytes)
+	p.steps = slices.Grow(p.steps, messages)
+}
+
+// room is how much the first piece of a segment holds at most, and of how many messages.
+func (f *Fold) room(x archive.SegmentIndex) (bytes, messages int) {
+	const length = 4 // stands before a message
+	for _, frame := range x.Frames {
+		bytes += frame.Raw
+	}
+	for i := range x.Txns {
+		messages += int(min(x.Txns[i].Messages, 1<<24))
+	}
+	return min(bytes+length*messages, f.most), min(messages, f.most/64)
 }
 
 // add appends a message and returns where it stands now.
@@ -119,6 +138,7 @@ func (r *reader) run(ctx context.Context, t *task) (err error) {
 	if err != nil {
 		return err
 	}
+	p.room(r.fold.room(t.index))
 	defer func() {
 		if p != nil {
 			r.free <- p

@@ -68,6 +68,17 @@ func (s *slots) vacant(k key) *slot {
 	return &s.all[i]
 }
 
+// room prepares an empty table for a number of keys.
+func (s *slots) room(n int64) {
+	size := 64
+	for int64(size)*2 < n*3 {
+		size *= 2
+	}
+	if n > 0 {
+		s.all = make([]slot, size)
+	}
+}
+
 func (s *slots) grow() {
 	old := s.all
 	s.all = make([]slot, max(64, 2*len(old)))
