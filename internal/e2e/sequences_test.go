@@ -51,7 +51,7 @@ func TestSequences(t *testing.T) {
 	s.exec("CREATE SEQUENCE late")
 	sequences = append(sequences, "late")
 	step()
-	eventually(t, patience(), "a fence behind the last transaction", func() (fenced bool) {
+	fenced := func() (fenced bool) {
 		for x, err := range a.Segments(t.Context(), 1, 1) {
 			if err != nil {
 				t.Fatal(err)
@@ -63,8 +63,24 @@ func TestSequences(t *testing.T) {
 			}
 		}
 		return fenced
-	})
+	}
+	eventually(t, patience(), "a fence behind the last transaction", fenced)
+	// What was set back goes on from there, and hands out none of the values that came since.
+	s.exec(`CREATE SEQUENCE turned; CREATE SEQUENCE again; CREATE SEQUENCE round MAXVALUE 50 CYCLE; CREATE SEQUENCE early; CREATE TABLE filled (id serial PRIMARY KEY); INSERT INTO filled SELECT FROM generate_series(1, 500)`)
+	s.exec(`SELECT nextval('turned'), nextval('again'), nextval('early') FROM generate_series(1, 3000); SELECT nextval('round') FROM generate_series(1, 70)`)
+	s.waitPast(a, s.here())
+	s.exec(`SELECT setval('turned', 10); ALTER SEQUENCE again RESTART WITH 20; ALTER SEQUENCE early RENAME TO renamed; TRUNCATE filled RESTART IDENTITY; INSERT INTO filled SELECT FROM generate_series(1, 3);
+		SELECT nextval('turned'), nextval('again') FROM generate_series(1, 5); SELECT nextval('renamed') FROM generate_series(1, 100); SELECT nextval('round') FROM generate_series(1, 3)`)
+	s.exec("INSERT INTO ticks VALUES (1000)")
+	back := s.waitPast(a, s.here()).Seq
+	eventually(t, patience(), "a fence behind what was set back", fenced)
 	capture.kill()
+	s.restore("seqs_back", "--to-seq", back.String())
+	for q, since := range map[string]int64{"turned": 15, "again": 24, "renamed": 3100, "round": 23, "filled_id_seq": 3} {
+		if got, _ := strconv.ParseInt(s.in("seqs_back", fmt.Sprintf("SELECT nextval('%s')", q)), 10, 64); got <= since {
+			t.Errorf("sequence %s hands out %d, after %d", q, got, since)
+		}
+	}
 	for i, p := range []point{points[1], points[3], points[len(points)-1]} {
 		db := fmt.Sprintf("seqs_%d", i)
 		r := s.restore(db, "--to-seq", p.seq.String())
