@@ -171,10 +171,14 @@ func (d *definer) try(ctx context.Context, e *ddl.Entry, a *attempt) (err error)
 			settings = maps.Clone(settings)
 			settings[conforming] = map[string]string{"on": "off", "off": "on"}[settings[conforming]]
 		}
+		before, err := d.filled(ctx, e)
+		if err != nil {
+			return err
+		}
 		if err := d.as(ctx, e, settings, a.plain, func() error { return run(ctx, d.r.conn, a.sql) }); err != nil {
 			return err
 		}
-		if err := d.fill(ctx, e); err != nil {
+		if err := d.fill(ctx, e, before); err != nil {
 			return err
 		}
 		return d.compare(ctx, e)
@@ -305,24 +309,48 @@ func (d *definer) set(ctx context.Context, settings map[string]string, role stri
 	return before, nil
 }
 
+// columnOf is a column of the target, by its numbers there.
+type columnOf struct {
+	table  int64
+	number int16
+}
+
+// filled returns the columns that rows have a value of without holding it, in front of a command that may add some.
+func (d *definer) filled(ctx context.Context, e *ddl.Entry) (map[columnOf]bool, error) {
+	if !slices.ContainsFunc(e.Objects, func(o ddl.Object) bool { return len(o.Missing) > 0 }) {
+		return nil, nil
+	}
+	rows, err := d.r.conn.Query(ctx, "SELECT attrelid::int8, attnum FROM pg_catalog.pg_attribute WHERE atthasmissing AND NOT attisdropped")
+	if err != nil {
+		return nil, fmt.Errorf("look at columns: %w", err)
+	}
+	all := make(map[columnOf]bool)
+	var a columnOf
+	if _, err := pgx.ForEachRow(rows, []any{&a.table, &a.number}, func() error { all[a] = true; return nil }); err != nil {
+		return nil, fmt.Errorf("look at columns: %w", err)
+	}
+	return all, nil
+}
+
 // fill gives rows that were there before a column the value they have in the source, where the column's default gave
-// them another one here: now() was evaluated then, once.
-func (d *definer) fill(ctx context.Context, e *ddl.Entry) error {
+// them another one here: now() was evaluated then, once. Columns that were there before the command have their values.
+func (d *definer) fill(ctx context.Context, e *ddl.Entry, before map[columnOf]bool) error {
 	for i := range e.Objects {
 		o := &e.Objects[i]
 		if len(o.Missing) == 0 || len(o.Names) != 2 {
 			continue
 		}
 		table := quote(o.Names...)
-		rows, err := d.r.conn.Query(ctx, `SELECT attname::text, attmissingval::text FROM pg_catalog.pg_attribute
+		rows, err := d.r.conn.Query(ctx, `SELECT attrelid::int8, attnum, attname::text, attmissingval::text FROM pg_catalog.pg_attribute
 			WHERE attrelid = $1::regclass AND atthasmissing AND NOT attisdropped`, table)
 		if err != nil {
 			return fmt.Errorf("look at the columns of %s: %w", table, err)
 		}
 		var name, value string
 		var differ []string
-		_, err = pgx.ForEachRow(rows, []any{&name, &value}, func() error {
-			if want, ok := o.Missing[name]; ok && want != value {
+		var a columnOf
+		_, err = pgx.ForEachRow(rows, []any{&a.table, &a.number, &name, &value}, func() error {
+			if want, ok := o.Missing[name]; ok && want != value && !before[a] {
 				differ = append(differ, name)
 			}
 			return nil
