@@ -17,7 +17,8 @@ import (
 // oldest, beginning with the one that holds the transaction upto, or with the last
 // one when the epoch ends before upto. Like Segments it reads rollups where they
 // hold the indexes, and it reads nothing older than what the caller has taken, one
-// rollup apart. A hole in the numbering ends it with a *HoleError (Invariant 4).
+// rollup apart. A hole in the numbering ends it with a *HoleError (Invariant 4). It ends where the epoch
+// was pruned.
 func (a *Archive) Backward(ctx context.Context, epoch uint64, upto change.Seq) iter.Seq2[SegmentIndex, error] {
 	return func(yield func(SegmentIndex, error) bool) {
 		w := backward{archive: a, epoch: epoch, upto: upto, at: upto, yield: yield}
@@ -25,7 +26,7 @@ func (a *Archive) Backward(ctx context.Context, epoch uint64, upto change.Seq) i
 			w.windows[level].low = math.MaxUint64
 		}
 		if err := w.run(ctx); err != nil && !errors.Is(err, errStop) {
-			yield(SegmentIndex{}, err)
+			yield(SegmentIndex{}, a.orPruned(ctx, epoch, w.at, err))
 		}
 	}
 }
@@ -34,7 +35,8 @@ type backward struct {
 	archive *Archive
 	epoch   uint64
 	upto    change.Seq // where to begin
-	at      change.Seq // the transaction to be found next; zero when all are
+	at      change.Seq // the transaction to be found next; floor when all are
+	floor   change.Seq // up to here the epoch was pruned
 	started bool       // a segment was yielded, so that the next one must end at at
 	yield   func(SegmentIndex, error) bool
 	frames  *segment.FrameReader
@@ -52,7 +54,12 @@ func (w *backward) run(ctx context.Context) (err error) {
 	if w.frames, err = segment.NewFrameReader(); err != nil {
 		return err
 	}
-	for w.at > 0 {
+	p, err := w.archive.Pruned(ctx, w.epoch)
+	if err != nil {
+		return err
+	}
+	w.floor = p.From() - 1
+	for w.at > w.floor {
 		if err := w.step(ctx); err != nil {
 			return err
 		}
@@ -76,6 +83,7 @@ func (w *backward) step(ctx context.Context) error {
 			low = max(low, s.last)
 		}
 	}
+	low = max(low, w.floor)
 	s, ok, err := w.last(ctx, 0, low)
 	switch {
 	case err != nil:
@@ -124,7 +132,7 @@ func (w *backward) rollup(ctx context.Context, level int, s span) error {
 	var entries []rolled
 	err := w.archive.readRollup(ctx, s, func(e rolled) error { entries = append(entries, e); return nil })
 	for _, e := range slices.Backward(entries) {
-		if err != nil || w.at < s.first {
+		if err != nil || w.at < s.first || w.at <= w.floor {
 			break
 		}
 		var t *segment.Tail

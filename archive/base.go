@@ -113,6 +113,9 @@ func (b *Base) Size() int64 {
 	return n
 }
 
+// first returns the first transaction that a restore reads which begins with the base.
+func (b *Base) first() change.Seq { return b.Seq + 1 }
+
 // Key returns the key of one of the base's objects.
 func (b *Base) Key(name string) string { return basesKey(b.Epoch) + b.ID + "/" + name }
 
@@ -166,7 +169,8 @@ func (a *Archive) CommitBase(ctx context.Context, b *Base) error {
 }
 
 // Bases returns the committed bases of an epoch, oldest first. Bases that were
-// never committed are passed over: they do not exist.
+// never committed are passed over: they do not exist. So are those of which Prune has removed
+// what a restore needs besides.
 func (a *Archive) Bases(ctx context.Context, epoch uint64) ([]Base, error) {
 	all, err := a.committed(ctx, epoch)
 	return slices.DeleteFunc(all, func(b Base) bool { return b.Partial }), err
@@ -182,6 +186,16 @@ func (a *Archive) PartialBases(ctx context.Context, epoch uint64) ([]Base, error
 }
 
 func (a *Archive) committed(ctx context.Context, epoch uint64) ([]Base, error) {
+	pruned, err := a.Pruned(ctx, epoch)
+	if err != nil {
+		return nil, err
+	}
+	all, err := a.manifests(ctx, epoch)
+	return slices.DeleteFunc(all, func(b Base) bool { return b.first() < pruned.From() }), err
+}
+
+// manifests returns the committed bases of an epoch, in order of their IDs.
+func (a *Archive) manifests(ctx context.Context, epoch uint64) ([]Base, error) {
 	var all []Base
 	after := ""
 	for {

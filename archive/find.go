@@ -13,10 +13,18 @@ import (
 // t, in commit order; ok is false when none did. Commit times may go backwards
 // (those before 1970 count as 1970, where the running maximum begins);
 // the search bisects the running maximum that each segment carries, so the answer
-// is exact, in O(log n) requests.
+// is exact, in O(log n) requests. A moment before the latest commit of what was pruned is a
+// *PrunedError.
 func (a *Archive) FirstAfter(ctx context.Context, epoch uint64, t change.Time) (found segment.Entry, ok bool, err error) {
 	t = max(t, -1)
-	x, err := a.firstSegment(ctx, epoch, func(x *segment.Tail) (bool, error) { return x.Latest > t, nil })
+	p, err := a.Pruned(ctx, epoch)
+	if err != nil {
+		return found, false, err
+	}
+	if p != nil && t < p.Tail.Latest {
+		return found, false, &PrunedError{Pruned: *p, Asked: "what was committed after " + t.String()}
+	}
+	x, err := a.firstSegment(ctx, epoch, p.From(), func(x *segment.Tail) (bool, error) { return x.Latest > t, nil })
 	if err != nil || x == nil {
 		return found, false, err
 	}
@@ -31,9 +39,13 @@ func (a *Archive) FirstAfter(ctx context.Context, epoch uint64, t change.Time) (
 // FirstBehind returns the first transaction of the epoch for which behind is true;
 // ok is false when there is none. behind must be false for all transactions up to
 // some point and true for all after it, as a comparison of positions is. It takes
-// O(log n) requests.
+// O(log n) requests. What was pruned is not looked at.
 func (a *Archive) FirstBehind(ctx context.Context, epoch uint64, behind func(*change.Txn) (bool, error)) (found segment.Entry, ok bool, err error) {
-	x, err := a.firstSegment(ctx, epoch, func(x *segment.Tail) (bool, error) { return behind(&x.Txns[len(x.Txns)-1].Txn) })
+	p, err := a.Pruned(ctx, epoch)
+	if err != nil {
+		return found, false, err
+	}
+	x, err := a.firstSegment(ctx, epoch, p.From(), func(x *segment.Tail) (bool, error) { return behind(&x.Txns[len(x.Txns)-1].Txn) })
 	if err != nil || x == nil {
 		return found, false, err
 	}
@@ -45,9 +57,9 @@ func (a *Archive) FirstBehind(ctx context.Context, epoch uint64, behind func(*ch
 	return found, false, fmt.Errorf("%w: %s: transactions out of order", ErrCorrupt, SegmentKey(epoch, x.First()))
 }
 
-// firstSegment returns the first segment for which past is true, or nil. past
+// firstSegment returns the first segment from from on for which past is true, or nil. past
 // must be false up to some segment and true behind it.
-func (a *Archive) firstSegment(ctx context.Context, epoch uint64, past func(*segment.Tail) (bool, error)) (*segment.Tail, error) {
+func (a *Archive) firstSegment(ctx context.Context, epoch uint64, from change.Seq, past func(*segment.Tail) (bool, error)) (*segment.Tail, error) {
 	frames, err := segment.NewFrameReader()
 	if err != nil {
 		return nil, err
@@ -61,7 +73,7 @@ func (a *Archive) firstSegment(ctx context.Context, epoch uint64, past func(*seg
 		return x, ok, err
 	}
 	tail, size, err := a.lastSegment(ctx, epoch, math.MaxUint64)
-	if err != nil || tail == 0 {
+	if err != nil || tail < from {
 		return nil, err
 	}
 	best, ok, err := read(tail, size)
@@ -70,7 +82,7 @@ func (a *Archive) firstSegment(ctx context.Context, epoch uint64, past func(*seg
 	}
 	// Invariant of the search: best is past; every segment that begins at or before
 	// low is not; none begins behind high and before best.
-	low, high := change.Seq(0), tail-1
+	low, high := from-1, tail-1
 	near := false // the segments behind low may fit into one page
 	for low < high {
 		mid := low
@@ -136,11 +148,14 @@ func (a *Archive) segmentsBetween(ctx context.Context, epoch uint64, low, high c
 }
 
 // Lookup returns the index entry of one transaction; ok is false when the epoch
-// does not hold it.
+// does not hold it. One that was pruned is a *PrunedError.
 func (a *Archive) Lookup(ctx context.Context, epoch uint64, seq change.Seq) (e segment.Entry, ok bool, err error) {
 	first, size, err := a.lastSegment(ctx, epoch, seq)
-	if err != nil || first == 0 {
+	if err != nil {
 		return e, false, err
+	}
+	if first == 0 {
+		return e, false, a.prunedAt(ctx, epoch, seq)
 	}
 	frames, err := segment.NewFrameReader()
 	if err != nil {

@@ -97,6 +97,10 @@ func (a *Archive) newRoller(ctx context.Context, tail Tail) (*roller, error) {
 }
 
 func (r *roller) catchUp(ctx context.Context, tail Tail) error {
+	pruned, err := r.archive.Pruned(ctx, r.epoch)
+	if err != nil {
+		return err
+	}
 	done := change.Seq(0) // the last transaction rolled up
 	upper, _, err := r.archive.lastPage(ctx, r.epoch, 2, 0, math.MaxUint64)
 	if err != nil {
@@ -115,9 +119,10 @@ func (r *roller) catchUp(ctx context.Context, tail Tail) error {
 	if n := len(lower); n > 0 {
 		done = lower[n-1].last
 		if from == above {
-			r.lower = lower
+			r.lower = slices.DeleteFunc(lower, func(s span) bool { return s.last < pruned.From() })
 		}
 	}
+	done = max(done, pruned.From()-1)
 	objects, err := r.archive.Store.List(ctx, segmentsKey(r.epoch), afterKey(r.epoch, 0, done), page)
 	if err != nil {
 		return fmt.Errorf("list segments of epoch %d: %w", r.epoch, err)

@@ -33,14 +33,15 @@ func (e *HoleError) Error() string {
 func (e *HoleError) Unwrap() error { return ErrCorrupt }
 
 // Segments yields the index of every segment of the epoch in order, from the one
-// that holds the transaction from. Where rollups hold the indexes it reads those: a
+// that holds the transaction from, or from zero, from the first one that is kept. Where rollups hold the indexes it reads those: a
 // day of one-second segments costs less than 200 requests. A hole in the numbering
-// ends it with a *HoleError (Invariant 4); a start behind the tail yields nothing.
+// ends it with a *HoleError (Invariant 4); a start behind the tail yields nothing, one in what
+// was pruned a *PrunedError.
 func (a *Archive) Segments(ctx context.Context, epoch uint64, from change.Seq) iter.Seq2[SegmentIndex, error] {
 	return func(yield func(SegmentIndex, error) bool) {
-		w := walk{archive: a, epoch: epoch, next: max(from, 1), yield: yield}
+		w := walk{archive: a, epoch: epoch, next: from, yield: yield}
 		if err := w.run(ctx); err != nil && !errors.Is(err, errStop) {
-			yield(SegmentIndex{}, err)
+			yield(SegmentIndex{}, a.orPruned(ctx, epoch, w.next, err))
 		}
 	}
 }
@@ -61,6 +62,13 @@ type walk struct {
 func (w *walk) run(ctx context.Context) (err error) {
 	if w.frames, err = segment.NewFrameReader(); err != nil {
 		return err
+	}
+	if w.next == 0 {
+		p, err := w.archive.Pruned(ctx, w.epoch)
+		if err != nil {
+			return err
+		}
+		w.next = p.From()
 	}
 	w.aligned = w.next == 1
 	for i := range w.rollups {

@@ -47,7 +47,8 @@ type fetched struct {
 
 // Stream opens a Stream of the transactions from from to to, both included, with
 // the definitions a decoder needs for them. spillDir is where segments beyond
-// 16 MiB wait to be read; "" means the system's temporary folder.
+// 16 MiB wait to be read; "" means the system's temporary folder. A start in what was
+// pruned is a *PrunedError of Next.
 func (a *Archive) Stream(ctx context.Context, epoch uint64, from, to change.Seq, spillDir string) *Stream {
 	ctx, cancel := context.WithCancel(ctx)
 	from = max(from, 1)
@@ -93,8 +94,13 @@ func (s *Stream) fetch(ctx context.Context) error {
 		return err
 	}
 	after := ""
-	if first > 1 {
+	switch {
+	case first > 1:
 		after = SegmentKey(s.epoch, first-1)
+	case first == 0:
+		if err := s.archive.prunedAt(ctx, s.epoch, s.from); err != nil {
+			return err
+		}
 	}
 	for {
 		objects, err := s.archive.Store.List(ctx, segmentsKey(s.epoch), after, page)
@@ -114,7 +120,7 @@ func (s *Stream) fetch(ctx context.Context) error {
 				return ctx.Err()
 			}
 			if err := s.archive.fetch(ctx, o, body); err != nil {
-				return notFoundIsCorrupt(err)
+				return s.archive.orPruned(ctx, s.epoch, seq, notFoundIsCorrupt(err))
 			}
 			select {
 			case s.fetched <- fetched{key: o.Key, first: seq, body: body}:

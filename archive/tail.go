@@ -82,9 +82,21 @@ func (a *Archive) lastSegment(ctx context.Context, epoch uint64, bound change.Se
 // requests, however many segments there are.
 func (a *Archive) Tail(ctx context.Context, epoch uint64) (Tail, error) {
 	seq, size, err := a.lastSegment(ctx, epoch, math.MaxUint64)
-	if err != nil || seq == 0 {
+	if err != nil {
 		return Tail{Epoch: epoch}, err
 	}
+	if seq == 0 { // nothing yet, or nothing any more
+		p, err := a.Pruned(ctx, epoch)
+		if err != nil || p == nil {
+			return Tail{Epoch: epoch}, err
+		}
+		return p.Tail, nil
+	}
+	return a.tailOf(ctx, epoch, seq, size)
+}
+
+// tailOf returns what the epoch held when the segment that begins with seq was its last.
+func (a *Archive) tailOf(ctx context.Context, epoch uint64, seq change.Seq, size int64) (Tail, error) {
 	frames, err := segment.NewFrameReader()
 	if err != nil {
 		return Tail{}, err

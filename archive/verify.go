@@ -68,6 +68,8 @@ type VerifiedEpoch struct {
 	Marks        int          `json:"marks"`
 	Fences       int64        `json:"fences"`        // numbered messages of the capture, none of them missing
 	Gap          *Gap         `json:"gap,omitempty"` // the epoch ends in it
+	// Pruned says what was removed from its beginning: it is complete from the transaction behind that on.
+	Pruned *Pruned `json:"pruned,omitempty"`
 }
 
 // VerifiedTxn is where an epoch begins or ends.
@@ -94,7 +96,7 @@ const verifyParallel = 4
 // with every error.
 //
 // What nothing refers to can vanish unseen: the last segments of the last epoch,
-// marks, and whole bases.
+// marks, and whole bases. A beginning that was pruned says so, and what follows is anchored in what is on record of it.
 func (a *Archive) Verify(ctx context.Context, o VerifyOptions) (*VerifyReport, error) {
 	v := &verifier{o: o, report: &VerifyReport{
 		Archive: a.Identity.Archive, Store: a.Store.String(), Full: o.Full,
@@ -206,12 +208,20 @@ func (v *verifier) run(ctx context.Context) error {
 	if err := v.damage(identityKey, err); err != nil {
 		return err
 	}
-	if err := v.strays(ctx, "", []string{identityKey}, []string{"epochs/"}); err != nil {
+	if err := v.strays(ctx, "", []string{identityKey}, []string{"epochs/", holdsKey, pinsKey}); err != nil {
+		return err
+	}
+	if err := v.claims(ctx); err != nil {
 		return err
 	}
 	epochs, err := v.epochs(ctx)
 	if err != nil {
 		return err
+	}
+	for i := range epochs {
+		if epochs[i].pruned, err = v.pruned(ctx, epochs[i].number); err != nil {
+			return err
+		}
 	}
 	for _, e := range epochs {
 		if v.o.Epoch != 0 && v.o.Epoch != e.number {
@@ -221,7 +231,7 @@ func (v *verifier) run(ctx context.Context) error {
 		if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, segment.ErrVersion) {
 			return err
 		}
-		v.total += int64(tail.Seq)
+		v.total += int64(tail.Seq - min(tail.Seq, e.before().Seq))
 	}
 	var before *Tail
 	for i := range epochs {
@@ -248,13 +258,14 @@ func (v *verifier) run(ctx context.Context) error {
 	if v.o.Epoch != 0 && len(v.report.Epochs) == 0 {
 		return fmt.Errorf("epoch %d: %w", v.o.Epoch, fs.ErrNotExist)
 	}
-	return nil
+	return v.undisturbed(ctx, epochs)
 }
 
 // foundEpoch is an epoch of which there are objects.
 type foundEpoch struct {
 	number uint64
-	json   *Epoch // nil when it is missing or damaged
+	json   *Epoch  // nil when it is missing or damaged
+	pruned *Pruned // the last record of pruning; nil when there is none
 }
 
 // epochs finds the epochs and reads their epoch.json.
@@ -350,7 +361,7 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 	if e.json != nil {
 		r.Cause, r.Started = e.json.Cause, e.json.Started
 	}
-	err := v.strays(ctx, epochKey(n)+"/", []string{"epoch.json", "gap.json"}, []string{"bases/", "choices/", "globals/", "marks/", "protection/", "rollups/1/", "rollups/2/", "segments/"})
+	err := v.strays(ctx, epochKey(n)+"/", []string{"epoch.json", "gap.json"}, []string{"bases/", "choices/", "globals/", "marks/", "protection/", "pruned/", "rollups/1/", "rollups/2/", "segments/"})
 	if err != nil {
 		return nil, err
 	}
@@ -367,18 +378,30 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 	if err != nil {
 		return nil, err
 	}
-	bases, err := v.bases(ctx, n)
+	marked := len(marks)
+	before := e.before()
+	if before.Seq > 0 {
+		r.Pruned = e.pruned
+		if err := v.leftOver(ctx, n, before.Seq); err != nil {
+			return nil, err
+		}
+		marks = slices.DeleteFunc(marks, func(m Mark) bool { return m.Seq <= before.Seq && m.Seq > 0 })
+	}
+	bases, err := v.bases(ctx, n, before.Seq)
 	if err != nil {
 		return nil, err
 	}
-	r.Marks, r.Bases = len(marks), len(bases)
+	r.Marks, r.Bases = marked, len(bases)
 	if err := v.choices(ctx, n); err != nil {
 		return nil, err
 	}
 	if err := v.globals(ctx, n); err != nil {
 		return nil, err
 	}
-	s := segmentCheck{v: v, report: r, epoch: n, known: true, whole: true, tail: Tail{Epoch: n}, marks: marks}
+	s := segmentCheck{v: v, report: r, epoch: n, known: true, whole: before.Seq == 0, tail: before, before: before.Seq, marks: marks}
+	if before.Seq > 0 {
+		s.after = SegmentKey(n, before.Seq)
+	}
 	if err := s.run(ctx); err != nil {
 		return nil, err
 	}

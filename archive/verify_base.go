@@ -11,11 +11,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"txreel/change"
 )
 
 // bases checks the bases of an epoch and returns the committed ones, without their
 // tables and objects.
-func (v *verifier) bases(ctx context.Context, epoch uint64) ([]Base, error) {
+// What begins before a pruned transaction is left over.
+func (v *verifier) bases(ctx context.Context, epoch uint64, before change.Seq) ([]Base, error) {
 	var all []Base
 	after := ""
 	for {
@@ -43,6 +46,10 @@ func (v *verifier) bases(ctx context.Context, epoch uint64) ([]Base, error) {
 		if err == nil && (b.ID != id || b.Epoch != epoch) {
 			err = fmt.Errorf("%w: it speaks of base %q of epoch %d", ErrCorrupt, b.ID, b.Epoch)
 		}
+		if err == nil && b.first() <= before {
+			v.note(key, "left over from pruning: run `txreel prune` again")
+			continue
+		}
 		if err == nil {
 			v.report.Bases++
 			err = v.base(ctx, &b)
@@ -68,9 +75,10 @@ func (v *verifier) base(ctx context.Context, b *Base) error {
 		}
 	}
 	i := 0
+	var gone []string
 	missing := func(before string) {
 		for ; i < len(want) && want[i].Name < before; i++ {
-			v.problem(b.Key(want[i].Name), 0, "missing: the manifest names it")
+			gone = append(gone, b.Key(want[i].Name))
 		}
 	}
 	var there []BaseObject // what Full reads
@@ -94,6 +102,15 @@ func (v *verifier) base(ctx context.Context, b *Base) error {
 		return err
 	}
 	missing("~") // sorts after every key
+	if len(gone) > 0 {
+		// A base that is being pruned loses its manifest first.
+		if there, err := v.archive.Store.List(ctx, b.Key(manifestName), "", 1); err != nil || len(there) == 0 {
+			return err
+		}
+	}
+	for _, key := range gone {
+		v.problem(key, 0, "missing: the manifest names it")
+	}
 	if !v.o.Full {
 		return nil
 	}

@@ -16,6 +16,8 @@ type rollupCheck struct {
 	v     *verifier
 	epoch uint64
 	level int
+	// before is up to where the epoch was pruned: a rollup may begin there, and then speaks of segments that have gone.
+	before change.Seq
 
 	spans []span
 	after string
@@ -50,7 +52,7 @@ func (r *rollupCheck) next(ctx context.Context) (s span, ok bool, err error) {
 			r.after = o.Key
 			if s, err := parseRollupKey(r.epoch, r.level, o); err != nil {
 				r.v.problem(o.Key, 0, "not a key of a rollup")
-			} else {
+			} else if s.last > r.before {
 				r.spans = append(r.spans, s)
 			}
 		}
@@ -141,6 +143,9 @@ func (r *rollupCheck) entry(ctx context.Context, seq change.Seq, t *segment.Tail
 		}
 		if x.First() == seq {
 			return nil
+		}
+		if x.Last() <= r.before {
+			continue
 		}
 		r.v.problem(SegmentKey(r.epoch, x.First()), 0, "missing: %s holds its index", r.span.key)
 	}

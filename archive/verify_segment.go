@@ -19,8 +19,9 @@ type segmentCheck struct {
 	epoch  uint64
 	known  bool // tail is what the segment before ends with; false behind a damaged one
 	tail   Tail
-	after  string // key of the segment looked at last
-	marks  []Mark // those not met yet
+	before change.Seq // up to here the epoch was pruned
+	after  string     // key of the segment looked at last
+	marks  []Mark     // those not met yet
 	rolls  []*rollupCheck
 	fence  change.Fence // met last
 	whole  bool         // nothing was missed since then
@@ -29,7 +30,7 @@ type segmentCheck struct {
 // run checks the segments, and with them the rollups and marks that speak of them.
 func (s *segmentCheck) run(ctx context.Context) error {
 	for level := 1; level <= levels; level++ {
-		s.rolls = append(s.rolls, &rollupCheck{v: s.v, epoch: s.epoch, level: level})
+		s.rolls = append(s.rolls, &rollupCheck{v: s.v, epoch: s.epoch, level: level, before: s.before})
 	}
 	defer func() {
 		for _, r := range s.rolls {
@@ -76,6 +77,9 @@ type checked struct {
 	tail   *segment.Tail
 	err    error
 }
+
+// headerGuess is how much is read of a segment for its header: enough for one of any version.
+const headerGuess = 4 << 10
 
 // tools are what one reader of segments needs.
 type tools struct {
@@ -152,7 +156,7 @@ func (v *verifier) segment(ctx context.Context, t *tools, epoch uint64, o Object
 func (v *verifier) content(ctx context.Context, t *tools, o Object, tail *segment.Tail) (segment.Header, error) {
 	n := int64(-1)
 	if !v.o.Full && o.Size > segment.TailGuess {
-		n = 4 << 10 // enough for a header of any version
+		n = headerGuess
 	}
 	body, _, err := v.archive.Store.Open(ctx, o.Key, 0, n)
 	if err != nil {

@@ -99,7 +99,7 @@ const (
 
 // What only a restore into PostgreSQL does.
 const (
-	RestoreSchemaMade      Point = "restore-schema-made" // not committed
+	RestoreSchemaMade      Point = "restore-schema-made"  // not committed
 	RestoreFoldFilling     Point = "restore-fold-filling" // rows of the record are about to be put in
 	RestoreFoldFilled      Point = "restore-fold-filled"
 	RestoreFoldDone        Point = "restore-fold-done" // not noted
@@ -121,6 +121,18 @@ const (
 	RestoreSettingBack    Point = "restore-setting-back"
 )
 
+// What a prune does, and what keeps it from doing so.
+const (
+	HoldCreating      Point = "hold-creating"
+	PruneRecording    Point = "prune-recording"
+	PruneRecorded     Point = "prune-recorded"
+	PruneManifestGone Point = "prune-manifest-gone" // of a base whose objects are there
+	PruneObjectGone   Point = "prune-object-gone"   // of a base
+	PruneSegmentGone  Point = "prune-segment-gone"
+	PruneRollupGone   Point = "prune-rollup-gone"
+	PruneEnding       Point = "prune-ending"
+)
+
 // All returns every point there is, each list in an order in which a program that is killed at one of them, and
 // started again, comes to the next.
 func All() []Point {
@@ -138,5 +150,6 @@ func All() []Point {
 		RestoreBeginReplay, RestoreReplicaStarted, RestoreMessageSent, RestoreTxnSent, RestoreBatchCommitting, RestoreBatchCommitted, RestoreEndReplay,
 		RestoreBeginFinish, RestoreReplicaDropped, RestoreSettingBack, RestoreSequences, RestoreEndFinish,
 		RestoreBeginVerify, RestoreReleasing, RestoreEndVerify,
+		HoldCreating, PruneRecording, PruneRecorded, PruneManifestGone, PruneObjectGone, PruneSegmentGone, PruneRollupGone, PruneEnding,
 	}
 }

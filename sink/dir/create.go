@@ -45,10 +45,15 @@ func (s *Store) Create(ctx context.Context, key string, body io.ReaderAt, size i
 		return fault("create "+path, err)
 	}
 	failpoint.Hit(failpoint.DirSynced)
-	if err := s.makeDirs(filepath.Dir(path)); err != nil {
-		return err
+	for range linkTries {
+		if err := s.makeDirs(filepath.Dir(path)); err != nil {
+			return err
+		}
+		if err = os.Link(tmp.Name(), path); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		s.forget(filepath.Dir(path)) // somebody removed it, for it was empty
 	}
-	err = os.Link(tmp.Name(), path)
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		// The one who made it may not have synced its name yet, and the caller
@@ -67,6 +72,9 @@ func (s *Store) Create(ctx context.Context, key string, body io.ReaderAt, size i
 	failpoint.Hit(failpoint.DirSettled)
 	return err
 }
+
+// linkTries is how often the folders of an object are made when they vanish before it is in them.
+const linkTries = 3
 
 // fill copies body to f and makes it durable.
 func fill(ctx context.Context, f *os.File, body io.Reader, size int64) error {

@@ -53,6 +53,15 @@ func (s *Store) settle(dir string) error {
 	return nil
 }
 
+// forget takes back that dir and the directories between it and the root are settled.
+func (s *Store) forget(dir string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d := dir; len(d) > len(s.root); d = filepath.Dir(d) {
+		delete(s.synced, d)
+	}
+}
+
 func (s *Store) isSettled(dir string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -454,3 +454,30 @@ func TestByPlan(t *testing.T) {
 		t.Errorf("injected only %s", c)
 	}
 }
+
+// TestDeleteRefused tells a store that keeps an object, for whatever reason, from one that cannot be reached, and repeats what may
+// succeed later.
+func TestDeleteRefused(t *testing.T) {
+	t.Parallel()
+	p, s := newProxy(t)
+	if err := create(t.Context(), s, "a", 10); err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []string{"AccessDenied", "ObjectLocked"} {
+		p.Set(func(_ int, w http.ResponseWriter, _ *http.Request) bool { return faults.Answer(w, 403, code) })
+		err := s.Delete(t.Context(), "a")
+		if !errors.Is(err, fs.ErrPermission) || errors.Is(err, archive.ErrUnreachable) || !strings.Contains(err.Error(), "s3:DeleteObject") {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+	p.Set(func(n int, w http.ResponseWriter, _ *http.Request) bool {
+		return n < 3 && faults.Answer(w, 503, "SlowDown")
+	})
+	if err := s.Delete(t.Context(), "a"); err != nil {
+		t.Errorf("after two answers of 503: %v", err)
+	}
+	p.Set(nil)
+	if _, _, err := s.Open(t.Context(), "a", 0, -1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was deleted: %v", err)
+	}
+}

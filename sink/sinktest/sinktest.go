@@ -16,7 +16,7 @@ import (
 // object takes several.
 const LargeSize = 11<<20 + 3
 
-// Run holds store to the contract of archive.Store. It needs a store without
+// Run holds store to the contract of archive.Store, and of archive.Deleter if it is one. It needs a store without
 // objects and leaves its own objects there.
 func Run(t *testing.T, store archive.Store) {
 	t.Run("Create", func(t *testing.T) { testCreate(t, store) })
@@ -29,6 +29,9 @@ func Run(t *testing.T, store archive.Store) {
 	t.Run("BadKeys", func(t *testing.T) { testBadKeys(t, store) })
 	t.Run("ListOrder", func(t *testing.T) { testListOrder(t, store) })
 	t.Run("ListTail", func(t *testing.T) { testListTail(t, store) })
+	if d, ok := store.(archive.Deleter); ok {
+		t.Run("Delete", func(t *testing.T) { testDelete(t, d) })
+	}
 	t.Run("Cancel", func(t *testing.T) { testCancel(t, store) })
 }
 

@@ -1,0 +1,220 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+	"time"
+
+	"txreel/internal/failpoint"
+)
+
+// ErrHeld is returned by Prune when a hold or a pin has come since the plan was made.
+var ErrHeld = errors.New("held meanwhile")
+
+// pruneParallel is how many objects are removed at a time.
+const pruneParallel = 16
+
+// Prune carries out a plan. by says who it is that prunes, and why, for the record.
+//
+// It first puts on record where each epoch is cut: from then on readers begin behind the cut, whatever is there in front. Then it
+// looks for holds and pins once more; one that the plan does not know takes back what was put on record, and is an ErrHeld. Then
+// bases go, each with its manifest first, segments from the oldest on, and rollups. Killed at any step it leaves an archive in
+// which every kept point can be restored, and the next plan has what was left over.
+func (a *Archive) Prune(ctx context.Context, d Deleter, p *PrunePlan, by string, progress func(done, total int64)) error {
+	r := pruning{archive: a, store: d, plan: p, by: by, progress: progress}
+	for i := range p.Epochs {
+		if e := &p.Epochs[i]; e.new {
+			if err := r.record(ctx, e); err != nil {
+				return err
+			}
+		}
+	}
+	if err := r.recheck(ctx); err != nil {
+		return err
+	}
+	for i := range p.Epochs {
+		if err := r.epoch(ctx, &p.Epochs[i]); err != nil {
+			return err
+		}
+	}
+	for _, id := range p.expired {
+		if err := a.below(ctx, pinsKey+id+"/", func(o Object) error { return r.remove(ctx, o.Key) }); err != nil {
+			return err
+		}
+	}
+	failpoint.Hit(failpoint.PruneEnding)
+	return nil
+}
+
+type pruning struct {
+	archive  *Archive
+	store    Deleter
+	plan     *PrunePlan
+	by       string
+	progress func(done, total int64)
+	done     int64
+	recorded []*PruneEpoch
+}
+
+// record announces the cut of an epoch (Invariant 6).
+func (r *pruning) record(ctx context.Context, e *PruneEpoch) error {
+	x := Pruned{Number: 1, Epoch: e.Epoch, Tail: e.tail, Segments: e.Segments, Keep: r.plan.Keep, On: time.Now().UTC().Format(time.RFC3339), By: r.by}
+	if e.last != nil {
+		x.Number = e.last.Number + 1
+	}
+	for _, b := range e.Bases {
+		x.Bases = append(x.Bases, b.ID)
+	}
+	x.Bytes = e.Bytes
+	failpoint.Hit(failpoint.PruneRecording)
+	err := createOwn(ctx, r.archive.Store, prunedJSON(e.Epoch, x.Number), x)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: another prune is at work: run this one again when it has ended", err)
+	}
+	if err != nil {
+		return err
+	}
+	failpoint.Hit(failpoint.PruneRecorded)
+	r.recorded = append(r.recorded, e)
+	return nil
+}
+
+// recheck looks for holds and pins that the plan does not know. Whoever places one looks at what is recorded after that: one of the two
+// sees the other.
+func (r *pruning) recheck(ctx context.Context) error {
+	holds, pins, _, err := r.archive.claims(ctx, time.Now())
+	if err != nil {
+		return err
+	}
+	var why string
+	for _, h := range holds {
+		if !slices.ContainsFunc(r.plan.Holds, func(x Hold) bool { return x.Name == h.Name && x.Number == h.Number }) {
+			why = fmt.Sprintf("hold %s was placed by %s", h.Name, h.By)
+		}
+	}
+	for _, p := range pins {
+		goes := slices.ContainsFunc(r.plan.Epochs, func(e PruneEpoch) bool { return e.Epoch == p.Epoch && p.Base < e.keep })
+		if goes && !slices.ContainsFunc(r.plan.Pins, func(x Pin) bool { return x.ID == p.ID }) {
+			why = fmt.Sprintf("%s reads epoch %d", p.What, p.Epoch)
+		}
+	}
+	if why == "" {
+		return nil
+	}
+	for _, e := range r.recorded {
+		x := Pruned{Number: 2, Epoch: e.Epoch, Tail: Tail{Epoch: e.Epoch}, Keep: r.plan.Keep, On: time.Now().UTC().Format(time.RFC3339), By: r.by, TakenBack: why}
+		if e.last != nil {
+			x.Number, x.Tail = e.last.Number+2, e.last.Tail
+		}
+		if err := createOwn(ctx, r.archive.Store, prunedJSON(e.Epoch, x.Number), x); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %s while the plan was made: nothing was removed; look at it again, and confirm it again", ErrHeld, why)
+}
+
+// epoch removes what the plan removes from an epoch.
+func (r *pruning) epoch(ctx context.Context, e *PruneEpoch) error {
+	for _, b := range e.Bases {
+		if err := r.base(ctx, basesKey(e.Epoch)+b.ID+"/"); err != nil {
+			return err
+		}
+	}
+	if e.held || e.tail.Seq == 0 {
+		return nil
+	}
+	return r.archive.beginnings(ctx, e.Epoch, e.tail.Seq, func(level int, objects []Object) error {
+		if level > 0 {
+			return r.removeAll(ctx, objects, func() { failpoint.Hit(failpoint.PruneRollupGone) })
+		}
+		gone := func() { failpoint.Hit(failpoint.PruneSegmentGone) }
+		// The last one goes when all others are gone: of an epoch that goes as a whole it is the tail.
+		if err := r.removeAll(ctx, objects[:len(objects)-1], gone); err != nil {
+			return err
+		}
+		return r.removeAll(ctx, objects[len(objects)-1:], gone)
+	})
+}
+
+// base removes a base. Without its manifest it does not exist.
+func (r *pruning) base(ctx context.Context, prefix string) error {
+	if err := r.remove(ctx, prefix+manifestName); err != nil {
+		return err
+	}
+	failpoint.Hit(failpoint.PruneManifestGone)
+	var some []Object
+	all := func() error {
+		err := r.removeAll(ctx, some, func() { failpoint.Hit(failpoint.PruneObjectGone) })
+		some = some[:0]
+		return err
+	}
+	err := r.archive.below(ctx, prefix, func(o Object) error {
+		if some = append(some, o); len(some) == page {
+			return all()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return all()
+}
+
+// removeAll removes objects, several at a time, and calls gone behind each.
+func (r *pruning) removeAll(ctx context.Context, objects []Object, gone func()) error {
+	var (
+		wg   sync.WaitGroup // joined below
+		mu   sync.Mutex
+		next int
+		fail error
+	)
+	for range min(pruneParallel, len(objects)) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				i := next
+				next++
+				stop := fail != nil || i >= len(objects)
+				mu.Unlock()
+				if stop {
+					return
+				}
+				err := r.remove(ctx, objects[i].Key)
+				gone()
+				mu.Lock()
+				if fail == nil {
+					fail = err
+				}
+				r.done++
+				if r.progress != nil && err == nil {
+					r.progress(r.done, r.total())
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return fail
+}
+
+func (r *pruning) total() (n int64) {
+	for i := range r.plan.Epochs {
+		e := &r.plan.Epochs[i]
+		n += e.Segments + e.Rollups
+		for _, b := range e.Bases {
+			n += int64(b.Objects)
+		}
+	}
+	return n
+}
+
+func (r *pruning) remove(ctx context.Context, key string) error {
+	if err := r.store.Delete(ctx, key); err != nil {
+		return fmt.Errorf("prune: %w; what is to go is on record, and nobody reads it any more: run prune again to go on", err)
+	}
+	return nil
+}
