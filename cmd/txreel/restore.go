@@ -110,6 +110,14 @@ func (c *restoreCmd) restorer(engine string) (restore.Dialect, func(ctx context.
 	return nil, nil, fmt.Errorf("the archive records %s, which this build cannot restore", engine)
 }
 
+// folding is how many bytes the restore may take to fold the record.
+func (c *restoreCmd) folding(engine string) int64 {
+	if engine != enginePostgres || c.Exact {
+		return 0
+	}
+	return int64(c.Memory)
+}
+
 // checkGlobals refuses --globals where it means nothing.
 func (c *restoreCmd) checkGlobals(engine string) error {
 	switch {
@@ -141,7 +149,6 @@ func (c *restoreCmd) planGlobals(ctx context.Context, ar *archive.Archive, plan 
 
 // Run implements the command.
 func (c *restoreCmd) Run(a *app) error {
-	boundMemory(int64(c.Memory))
 	goal, err := c.goal()
 	if err != nil {
 		return err
@@ -154,6 +161,7 @@ func (c *restoreCmd) Run(a *app) error {
 		return err
 	}
 	defer release()
+	boundMemory(c.folding(ar.Identity.Engine))
 	dialect, open, err := c.restorer(ar.Identity.Engine)
 	if err != nil {
 		return err

@@ -18,12 +18,11 @@ type Filter struct {
 	sent  int    // of out
 	err   error
 
-	plain   []byte // a key being put together
-	columns []int  // of the key, in the order of the line
-	fields  [][]byte
-	read    int64
-	taken   int64
-	rows    int64
+	plain  []byte // a key being put together
+	fields [][]byte
+	read   int64
+	taken  int64
+	rows   int64
 }
 
 // filterRead is how many bytes are read at a time.

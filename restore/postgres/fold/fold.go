@@ -90,7 +90,7 @@ type Fold struct {
 	seed    uint64 // of the hashes: nobody can make two keys that meet
 	pass    uint64
 	shift   int // of a hash, to its pass
-	most    int // bytes of messages that a piece takes before it is full
+	most    int // bytes that a piece takes before it is full
 
 	waiters []waiter
 	free    []int32 // of them
@@ -125,10 +125,13 @@ func New(a *archive.Archive, span Span, tables []Table, o Options) *Fold {
 		}
 		f.byName[t.Schema+"."+t.Name] = i
 	}
-	f.most = int(max(o.Memory/2/int64(f.pieces()), 1<<20))
+	f.most = int(min(max(o.Memory/2/int64(f.pieces()), 1<<20), largestPiece))
 	f.shift = 64 - bits.TrailingZeros(uint(o.Passes))
 	return f
 }
+
+// largestPiece is the most that f.most is: larger ones gain nothing.
+const largestPiece = 16 << 20
 
 // pieces is how many pieces there are: in the hands of readers, of writers, and one of the folding itself.
 func (f *Fold) pieces() int { return 2*f.jobs() + 1 }

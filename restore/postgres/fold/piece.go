@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"unsafe"
 
 	"txreel/archive"
 	"txreel/change"
@@ -28,6 +29,8 @@ type step struct {
 	old     int32 // the number of its other key among olds, the old row's; -1: it has one key
 }
 
+const stepSize = int(unsafe.Sizeof(step{}))
+
 // piece is a part of a segment in memory, in the order of the record.
 type piece struct {
 	raw   []byte // messages, each behind its length
@@ -43,6 +46,9 @@ type made struct {
 	table int
 	line  []byte
 }
+
+// size is about how many bytes a piece takes.
+func (p *piece) size() int { return len(p.raw) + len(p.steps)*stepSize }
 
 func (p *piece) reset() {
 	clear(p.made)
@@ -64,7 +70,12 @@ func (f *Fold) room(x archive.SegmentIndex) (bytes, messages int) {
 	for i := range x.Txns {
 		messages += int(min(x.Txns[i].Messages, 1<<24))
 	}
-	return min(bytes+length*messages, f.most), min(messages, f.most/64)
+	bytes += length * messages
+	if total := bytes + messages*stepSize; total > f.most {
+		share := float64(f.most) / float64(total)
+		bytes, messages = int(float64(bytes)*share), int(float64(messages)*share)
+	}
+	return bytes, messages
 }
 
 // add appends a message and returns where it stands now.
@@ -96,6 +107,7 @@ type reader struct {
 	row      row
 	line     []byte
 	scratch  []byte
+	stored   []byte // a piece as it was in over
 }
 
 func (f *Fold) newReader(free chan *piece) *reader {
@@ -167,7 +179,7 @@ func (r *reader) run(ctx context.Context, t *task) (err error) {
 			if !inside && (len(rec.Raw) == 0 || rec.Raw[0] != pgoutput.TagRelation) {
 				continue
 			}
-			if len(p.steps) > 0 && len(p.raw)+len(rec.Raw) > r.fold.most {
+			if len(p.steps) > 0 && p.size()+len(rec.Raw) > r.fold.most {
 				from := r.over.Size()
 				if _, err := r.over.Write(p.raw); err != nil {
 					return err
@@ -208,7 +220,8 @@ func (r *reader) run(ctx context.Context, t *task) (err error) {
 
 // load reads a piece back.
 func (r *reader) load(p *piece, from, to int64) error {
-	stored := make([]byte, to-from)
+	r.stored = slices.Grow(r.stored[:0], int(to-from))[:to-from]
+	stored := r.stored
 	if _, err := r.over.ReadAt(stored, from); err != nil {
 		return fmt.Errorf("read a temporary file: %w", err)
 	}
