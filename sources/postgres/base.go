@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,12 +14,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 
 	"txreel/archive"
 	"txreel/change"
-	"txreel/internal/rowsum"
 	"txreel/internal/spill"
 	"txreel/sources"
 	"txreel/sources/postgres/lsn"
@@ -45,8 +42,8 @@ type BaseOptions struct {
 const (
 	// chunkPages is how much of a table becomes one object: 64 MiB.
 	chunkPages = 8192
-	// chunkMemory is how much of a compressed chunk stays in memory.
-	chunkMemory = 16 << 20
+	// schemaMemory is how much of the dumped schema stays in memory.
+	schemaMemory = 16 << 20
 	// defaultLockTimeout is how long bases and slots wait for others, in milliseconds.
 	defaultLockTimeout = 10_000
 	// lockPatience is how long pg_dump waits for a table's lock, in milliseconds, before it lets go of all that it has, to try again: it holds many at once, and
@@ -199,7 +196,7 @@ func (b *baseRun) see(ctx context.Context, conn *pgx.Conn, snapshot string) erro
 
 // dumpSchema stores what pg_dump says of the schema in the snapshot.
 func (b *baseRun) dumpSchema(ctx context.Context) error {
-	body := spill.New(b.SpillDir, chunkMemory)
+	body := spill.New(b.SpillDir, schemaMemory)
 	defer body.Reset()
 	for until := time.Now().Add(time.Duration(b.LockTimeout) * time.Millisecond); ; {
 		err := pgDump(ctx, b.URL, b.PgDump, b.snapshot, majorVersion(b.leader.PgConn()), min(b.LockTimeout, lockPatience), body)
@@ -259,11 +256,11 @@ func (b *baseRun) copyTables(ctx context.Context) error {
 				return err
 			}
 			defer closeConn(conn.PgConn())
-			w, err := newChunkWriter(b.SpillDir)
+			w, err := pgbase.NewChunk(b.SpillDir)
 			if err != nil {
 				return err
 			}
-			defer w.body.Reset()
+			defer w.Release()
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= len(chunks) {
@@ -297,9 +294,9 @@ func (b *baseRun) copyTables(ctx context.Context) error {
 	return nil
 }
 
-func (b *baseRun) copyChunk(ctx context.Context, conn *pgconn.PgConn, w *chunkWriter, c chunk) (archive.BaseObject, error) {
+func (b *baseRun) copyChunk(ctx context.Context, conn *pgconn.PgConn, w *pgbase.Chunk, c chunk) (archive.BaseObject, error) {
 	t := &b.tables[c.table]
-	w.reset()
+	w.Reset()
 	tag, err := conn.CopyTo(ctx, w, t.copySQL(c))
 	if err != nil {
 		return archive.BaseObject{}, explainCopy(quoteIdent(t.Schema, t.Name), err)
@@ -307,16 +304,16 @@ func (b *baseRun) copyChunk(ctx context.Context, conn *pgconn.PgConn, w *chunkWr
 	if err := t.unchanged(ctx, conn); err != nil {
 		return archive.BaseObject{}, err
 	}
-	if w.rows.Rows != tag.RowsAffected() {
-		return archive.BaseObject{}, fmt.Errorf("copy table %s: %d lines came, the server speaks of %d rows: take another base", quoteIdent(t.Schema, t.Name), w.rows.Rows, tag.RowsAffected())
+	if w.Rows.Rows != tag.RowsAffected() {
+		return archive.BaseObject{}, fmt.Errorf("copy table %s: %d lines came, the server speaks of %d rows: take another base", quoteIdent(t.Schema, t.Name), w.Rows.Rows, tag.RowsAffected())
 	}
-	if err := w.zstd.Close(); err != nil {
+	if err := w.Close(); err != nil {
 		return archive.BaseObject{}, err
 	}
-	o, err := b.archive.CreateObject(ctx, b.base, fmt.Sprintf("data/%d/%06d.copy.zst", t.OID, c.number), w.body, w.body.Size())
-	o.Raw, o.Rows = w.raw, tag.RowsAffected()
+	o, err := b.archive.CreateObject(ctx, b.base, fmt.Sprintf("data/%d/%06d.copy.zst", t.OID, c.number), w.Body, w.Body.Size())
+	o.Raw, o.Rows = w.Raw, tag.RowsAffected()
 	b.mu.Lock()
-	t.rows.Merge(w.rows.Sum)
+	t.rows.Merge(w.Rows.Sum)
 	b.progress.Done += c.pages
 	b.progress.Rows += o.Rows
 	b.progress.Bytes += o.Raw
@@ -365,32 +362,6 @@ func (t *tableInfo) copySQL(c chunk) string {
 		where += fmt.Sprintf(" and ctid < '(%d,0)'", c.to)
 	}
 	return "COPY (SELECT " + columns + " FROM ONLY " + name + " WHERE " + where + ") TO STDOUT"
-}
-
-// chunkWriter compresses what COPY sends into a spill buffer, and sums up its rows.
-type chunkWriter struct {
-	zstd *zstd.Encoder
-	body *spill.Buffer
-	raw  int64
-	rows rowsum.Lines
-}
-
-func newChunkWriter(dir string) (*chunkWriter, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20))
-	return &chunkWriter{zstd: enc, body: spill.New(dir, chunkMemory)}, err
-}
-
-func (w *chunkWriter) reset() {
-	w.body.Reset()
-	w.rows.Reset()
-	w.raw = 0
-	w.zstd.Reset(struct{ io.Writer }{w.body})
-}
-
-func (w *chunkWriter) Write(p []byte) (int, error) {
-	w.raw += int64(len(p))
-	_, _ = w.rows.Write(p) // never fails
-	return w.zstd.Write(p)
 }
 
 // describe fills in what the manifest says besides tables.

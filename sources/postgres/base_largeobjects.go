@@ -19,28 +19,28 @@ func (b *baseRun) copyLargeObjects(ctx context.Context) error {
 	if err != nil || !may || count == 0 {
 		return err
 	}
-	w, err := newChunkWriter(b.SpillDir)
+	w, err := pgbase.NewChunk(b.SpillDir)
 	if err != nil {
 		return err
 	}
-	defer w.body.Reset()
+	defer w.Release()
 	for _, part := range []struct{ name, sql string }{
 		{pgbase.LargeObjects, `SELECT m.oid, pg_catalog.pg_get_userbyid(m.lomowner), m.lomacl, pg_catalog.obj_description(m.oid, 'pg_largeobject') FROM pg_catalog.pg_largeobject_metadata m`},
 		{pgbase.LargeObjectPages, `SELECT l.loid, l.pageno::int8 * (pg_catalog.current_setting('block_size')::int8 / 4), l.data FROM pg_catalog.pg_largeobject l ORDER BY l.loid, l.pageno`},
 	} {
-		w.reset()
+		w.Reset()
 		tag, err := b.leader.PgConn().CopyTo(ctx, w, "COPY ("+part.sql+") TO STDOUT")
 		if err != nil {
 			return wrapSQL("copy large objects", err)
 		}
-		if err := w.zstd.Close(); err != nil {
+		if err := w.Close(); err != nil {
 			return err
 		}
-		o, err := b.archive.CreateObject(ctx, b.base, part.name, w.body, w.body.Size())
+		o, err := b.archive.CreateObject(ctx, b.base, part.name, w.Body, w.Body.Size())
 		if err != nil {
 			return err
 		}
-		o.Raw, o.Rows = w.raw, tag.RowsAffected()
+		o.Raw, o.Rows = w.Raw, tag.RowsAffected()
 		b.base.Objects = append(b.base.Objects, o)
 	}
 	return nil
