@@ -38,6 +38,14 @@ type Base struct {
 	// no log: a restore from a base of before puts them in place of what it has. Or it has the schema only: a
 	// restore says how that differs.
 	Partial bool `json:"partial,omitempty"`
+	// From is what it was made of, where that is an earlier base and the record behind it; nil when the source was read.
+	From *BaseOrigin `json:"from,omitempty"`
+}
+
+// BaseOrigin is the base that another one was made of, without the source.
+type BaseOrigin struct {
+	Base string     `json:"base"`
+	Seq  change.Seq `json:"seq"`
 }
 
 // BaseTable is a table in a base.

@@ -56,29 +56,33 @@ func (t *Target) Check(ctx context.Context, j *restore.Job) (resumed bool, err e
 	return t.resumed, t.checkRoles(ctx)
 }
 
-func (t *Target) readManifest() error {
-	b := t.job.Plan.Base
-	damaged := func(what string, err error) error {
-		return fmt.Errorf("%w: manifest of base %s: %s: %w", archive.ErrCorrupt, b.ID, what, err)
-	}
+func (t *Target) readManifest() (err error) {
 	if t.job.Plan.Engine != "postgres" {
 		return fmt.Errorf("the archive records a %s database, the target is PostgreSQL", t.job.Plan.Engine)
 	}
-	if err := json.Unmarshal(b.Engine, &t.engine); err != nil {
-		return damaged("engine", err)
+	t.engine, t.tables, err = readManifest(t.job.Plan.Base)
+	return err
+}
+
+// readManifest returns what the manifest of a base says of PostgreSQL, and its tables without our own.
+func readManifest(b *archive.Base) (engine pgbase.Engine, tables []table, err error) {
+	damaged := func(what string, err error) error {
+		return fmt.Errorf("%w: manifest of base %s: %s: %w", archive.ErrCorrupt, b.ID, what, err)
 	}
-	t.tables = nil
+	if err := json.Unmarshal(b.Engine, &engine); err != nil {
+		return engine, nil, damaged("engine", err)
+	}
 	for i := range b.Tables {
-		bt := table{BaseTable: &b.Tables[i]}
-		if bt.Schema == ourSchema {
+		t := table{BaseTable: &b.Tables[i]}
+		if t.Schema == ourSchema {
 			continue
 		}
-		if err := json.Unmarshal(bt.Engine, &bt.Table); err != nil {
-			return damaged(bt.name(), err)
+		if err := json.Unmarshal(t.Engine, &t.Table); err != nil {
+			return engine, nil, damaged(t.name(), err)
 		}
-		t.tables = append(t.tables, bt)
+		tables = append(tables, t)
 	}
-	return nil
+	return engine, tables, nil
 }
 
 // checkServer refuses a server that cannot hold the base, and the source itself.

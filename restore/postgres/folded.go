@@ -42,7 +42,7 @@ func (t *Target) foldTo() change.Seq {
 func (t *Target) beginFold(ctx context.Context, conn *pgx.Conn) error {
 	var keys int64
 	for i := range t.tables {
-		keys += t.foldedKeys(&t.tables[i])
+		keys += foldedKeys(t.job.Plan, &t.tables[i])
 	}
 	passes := fold.Passes(keys, t.memory())
 	_, err := conn.Exec(ctx, "INSERT INTO txreel_restore.fold VALUES ($1, $2, 0, false, 0)", t.foldTo().String(), passes)
@@ -60,8 +60,8 @@ func (t *Target) memory() int64 {
 }
 
 // foldedKeys bounds of how many keys of a table the record can speak.
-func (t *Target) foldedKeys(tab *table) int64 {
-	c := t.job.Plan.Changes[tab.name()]
+func foldedKeys(p *restore.Plan, tab *table) int64 {
+	c := p.Changes[tab.name()]
 	if c == nil {
 		return 0
 	}
@@ -163,7 +163,7 @@ func (t *Target) foldPasses(ctx context.Context, s *folding) error {
 			return err
 		}
 	}
-	f := fold.New(t.job.Archive, t.span(s.upto), t.foldTables(), fold.Options{
+	f := fold.New(t.job.Archive, t.span(s.upto), foldTables(t.job.Plan, t.tables), fold.Options{
 		Jobs: t.job.Workers, Memory: t.memory(), Passes: s.passes, SpillDir: t.opts.TempDir, Progress: func(done int64) {
 			t.job.Progress(restore.PhaseBase, done, int64(s.upto-t.job.Plan.Base.Seq), "transactions folded")
 		},
@@ -184,16 +184,16 @@ func (t *Target) span(upto change.Seq) fold.Span {
 	return fold.Span{Epoch: p.Epoch, From: p.Base.Seq, To: upto}
 }
 
-func (t *Target) foldTables() []fold.Table {
-	tables := make([]fold.Table, len(t.tables))
-	for i := range t.tables {
-		tab := &t.tables[i]
-		tables[i] = fold.Table{Schema: tab.Schema, Name: tab.Name, Keys: t.foldedKeys(tab)}
+func foldTables(p *restore.Plan, tables []table) []fold.Table {
+	all := make([]fold.Table, len(tables))
+	for i := range tables {
+		tab := &tables[i]
+		all[i] = fold.Table{Schema: tab.Schema, Name: tab.Name, Keys: foldedKeys(p, tab)}
 		for _, c := range tab.Columns {
-			tables[i].Columns = append(tables[i].Columns, c.Name)
+			all[i].Columns = append(all[i].Columns, c.Name)
 		}
 	}
-	return tables
+	return all
 }
 
 // foldHistory puts in the rows of the record that belong to the next pass, unless they are.

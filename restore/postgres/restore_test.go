@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"txreel/archive"
 	"txreel/change"
 	"txreel/internal/dbtest"
 	"txreel/restore"
@@ -116,7 +117,7 @@ func TestEverything(t *testing.T) {
 			note()
 		}
 	}
-	n, proven := 0, 0
+	n, proven, rolled := 0, 0, first.ID
 	for _, seq := range slices.Sorted(maps.Keys(points)) {
 		want := points[seq]
 		n++
@@ -139,6 +140,12 @@ func TestEverything(t *testing.T) {
 		delete(want, `"txreel"."own2"`)
 		if d := dbtest.Diff(want, content(t, url)); d != "" {
 			t.Errorf("restored to %s:\n%s", seq, d)
+		}
+		// The same from a base that was made of the record, on top of the one before.
+		rolled = rollForward(t, r, seq, rolled, n).ID
+		again, rep := restoreTo(t, r, restore.Goal{Kind: restore.AtSeq, Seq: seq, Base: rolled}, name+"_rolled")
+		if d := dbtest.Diff(want, content(t, again)); d != "" || rep.Replayed != 0 || rep.Proof == "" {
+			t.Errorf("restored to %s from base %s, with %d transactions behind it, compared with base %q:\n%s", seq, rolled, rep.Replayed, rep.Proof, d)
 		}
 		for _, x := range rep.Tables {
 			if x.Verified != restore.ByContent && rep.Proof != "" && x.Table != "public.empty_columns" {
@@ -165,6 +172,30 @@ func TestEverything(t *testing.T) {
 	if proven < 50 {
 		t.Errorf("%d tables were compared with a base", proven)
 	}
+}
+
+// rollForward makes a base of another one and the record up to seq; every second time with so little memory that it takes
+// several passes.
+func rollForward(t testing.TB, r *recorder, seq change.Seq, from string, n int) *archive.Base {
+	t.Helper()
+	ctx := context.Background()
+	p, err := restore.MakePlan(ctx, r.archive, Dialect{}, restore.Goal{Kind: restore.AtSeq, Seq: seq, Base: from})
+	r.check(err)
+	o := RollForwardOptions{Jobs: 2, Reason: "test"}
+	if n%2 == 0 {
+		o.Memory = 150 << 10
+	}
+	b, err := RollForward(ctx, r.archive, p, o)
+	r.check(err)
+	if b == nil {
+		return p.Base
+	}
+	report, err := r.archive.Verify(ctx, archive.VerifyOptions{})
+	r.check(err)
+	if len(report.Problems) > 0 || b.Seq != seq || b.From == nil || b.From.Base != from {
+		t.Fatalf("base %s of %+v holds what there was after %s, want %s; the archive has the problems %v", b.ID, b.From, b.Seq, seq, report.Problems)
+	}
+	return b
 }
 
 // useRestored does what an application would: no sequence may hand out a value that

@@ -57,9 +57,12 @@ func (t *Target) setSequences(ctx context.Context) error {
 	if len(all) == 0 {
 		return nil
 	}
-	known, err := t.readSamples(ctx)
+	known, damage, err := readSamples(ctx, t.job.Archive, t.job.Plan)
 	if err != nil {
 		return fmt.Errorf("read the samples of sequences: %w", err)
+	}
+	if damage != nil {
+		t.warn("what is recorded behind the point cannot be read, and proves no value of a sequence: %v", damage)
 	}
 	base := make(map[pgbase.Name]*state, len(t.engine.Sequences))
 	for i := range t.engine.Sequences {
@@ -106,7 +109,7 @@ func (t *Target) setSequence(ctx context.Context, q *sequence, known *samples, b
 			}
 		}
 		ahead, margin := *best, uint64(0)
-		if t.job.Plan.Seq != t.job.Plan.Base.Seq { // the base itself is read behind its own point
+		if p := t.job.Plan; p.Seq != p.Base.Seq || p.Base.From != nil { // the base's own are read behind its point
 			ahead, margin = q.ahead(*best, last, known.previous.of(q.name))
 		}
 		best = &ahead

@@ -9,6 +9,7 @@ import (
 
 	"txreel/archive"
 	"txreel/change"
+	"txreel/restore"
 	"txreel/segment"
 	"txreel/sources/postgres/lsn"
 	"txreel/sources/postgres/pgbase"
@@ -50,27 +51,29 @@ type early struct {
 }
 
 // readSamples finds the samples next to the cut. What counts as the cut is the end of the last transaction of the source:
-// fences and heartbeats behind it draw nothing.
-func (t *Target) readSamples(ctx context.Context) (*samples, error) {
-	p := t.job.Plan
-	r := &sampleReader{ctx: ctx, archive: t.job.Archive, epoch: p.Epoch}
-	if err := r.before(p.Seq, p.Base.Seq); err != nil {
-		return nil, err
+// fences and heartbeats behind it draw nothing. What cannot be read behind the cut is damage, and not an error.
+func readSamples(ctx context.Context, a *archive.Archive, p *restore.Plan) (found *samples, damage, err error) {
+	r := &sampleReader{ctx: ctx, archive: a, epoch: p.Epoch}
+	from := p.Base.Seq
+	if p.Base.From != nil { // its sequences are of no snapshot
+		from = p.Base.From.Seq
+	}
+	if err := r.before(p.Seq, from); err != nil {
+		return nil, nil, err
 	}
 	if r.end == 0 {
 		if err := r.ends(p.Base.Position); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if r.found.first != nil {
-		return &r.found, nil
+		return &r.found, nil, nil
 	}
-	err := r.behind(p.Seq + 1)
+	err = r.behind(p.Seq + 1)
 	if errors.Is(err, archive.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
-		t.warn("what is recorded behind the point cannot be read, and proves no value of a sequence: %v", err)
-		err = nil
+		damage, err = err, nil
 	}
-	return &r.found, err
+	return &r.found, damage, err
 }
 
 // ends takes note of where the last transaction ends.
