@@ -10,15 +10,24 @@ import (
 
 	"txreel/archive"
 	"txreel/capture"
+	"txreel/restore"
+	pgtarget "txreel/restore/postgres"
 	"txreel/sources"
 )
 
 type baseCmd struct {
 	archiveFlag
-	databaseFlags
-	Reason   string        `default:"asked for" help:"Why, for the record."`
-	Schedule time.Duration `placeholder:"AGE" help:"Stay, and take a base whenever the last one is this old, such as 24h (beside a capture with --base-every 0)."`
-	JSON     bool          `help:"Print JSON."`
+	Source string `placeholder:"URL" help:"The database, as capture takes it; not needed with --from-history."`
+	databaseOptions
+	FromHistory bool          `help:"PostgreSQL: make it of the last base and the record behind that, and do not read the source."`
+	Memory      byteSize      `default:"1GiB" help:"With --from-history: what working that out may take; with less, the record is read several times."`
+	Reason      string        `default:"asked for" help:"Why, for the record."`
+	Schedule    time.Duration `placeholder:"AGE" help:"Stay, and take a base whenever the last one is this old, such as 24h (beside a capture with --base-every 0)."`
+	JSON        bool          `help:"Print JSON."`
+}
+
+func (c *baseCmd) database() database {
+	return (&databaseFlags{sourceFlag: sourceFlag{Source: c.Source}, databaseOptions: c.databaseOptions}).database()
 }
 
 // scheduleRetry is how long a base on schedule waits after one that failed.
@@ -29,11 +38,20 @@ func (c *baseCmd) Run(a *app) error {
 	if c.Schedule < 0 {
 		return &usageError{"--schedule takes a duration such as 24h"}
 	}
+	if c.Source == "" && !c.FromHistory {
+		return &usageError{"name the database to read with --source, or let the archive do with --from-history"}
+	}
 	ar, release, err := c.openArchive(a.ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if c.FromHistory {
+		if ar.Identity.Engine != enginePostgres {
+			return &usageError{"--from-history goes with a record of PostgreSQL; this one is of " + ar.Identity.Engine}
+		}
+		boundMemory(int64(c.Memory))
+	}
 	if c.Schedule == 0 {
 		return c.take(a, ar)
 	}
@@ -58,7 +76,7 @@ func (c *baseCmd) Run(a *app) error {
 
 // left is how long it takes until the last base of the record is as old as the schedule lets it become.
 func (c *baseCmd) left(ctx context.Context, ar *archive.Archive) (time.Duration, error) {
-	epoch, err := liveEpoch(ctx, ar, c.database())
+	epoch, err := c.epoch(ctx, ar)
 	if err != nil {
 		return 0, err
 	}
@@ -74,8 +92,19 @@ func (c *baseCmd) left(ctx context.Context, ar *archive.Archive) (time.Duration,
 	return time.Until(started.Add(c.Schedule)), nil
 }
 
+// epoch returns the epoch that gets the base.
+func (c *baseCmd) epoch(ctx context.Context, ar *archive.Archive) (uint64, error) {
+	if !c.FromHistory {
+		return liveEpoch(ctx, ar, c.database())
+	}
+	return lastEpoch(ctx, ar)
+}
+
 // take takes one base, and says so.
 func (c *baseCmd) take(a *app, ar *archive.Archive) error {
+	if c.FromHistory {
+		return c.rollForward(a, ar)
+	}
 	db := c.database()
 	epoch, err := liveEpoch(a.ctx, ar, db)
 	if err != nil {
@@ -96,12 +125,62 @@ func (c *baseCmd) take(a *app, ar *archive.Archive) error {
 	if err := db.finishBase(a.ctx, ar, b, nil); err != nil {
 		return err
 	}
+	return c.print(a, b, started)
+}
+
+// rollForward makes one base of the record, and says so.
+func (c *baseCmd) rollForward(a *app, ar *archive.Archive) error {
+	bars := newBars(a.stderr, c.JSON)
+	started := time.Now()
+	b, err := rollForward(a.ctx, ar, pgtarget.RollForwardOptions{
+		Jobs: c.BaseJobs, Memory: int64(c.Memory), SpillDir: c.SpillDir, Reason: c.Reason,
+		Progress: func(done, total int64, unit string) {
+			bars.set("base", done, total, fmt.Sprintf("%s of %s %s", humanize.Comma(done), humanize.Comma(total), unit))
+		},
+	})
+	bars.close()
+	if err != nil {
+		return err
+	}
+	return c.print(a, b, started)
+}
+
+// rollForward makes a base of the last one of the record and what follows it, or returns that if it holds all there is. An error
+// that wraps pgtarget.ErrOnlyLive says that the record does not tell enough.
+func rollForward(ctx context.Context, ar *archive.Archive, o pgtarget.RollForwardOptions) (*archive.Base, error) {
+	plan, err := restore.MakePlan(ctx, ar, pgtarget.Dialect{}, restore.Goal{Kind: restore.Latest})
+	if errors.Is(err, restore.ErrDefinitionChanged) {
+		return nil, fmt.Errorf("%w: %w", pgtarget.ErrOnlyLive, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := pgtarget.RollForward(ctx, ar, plan, o)
+	if b == nil && err == nil {
+		return plan.Base, nil
+	}
+	return b, err
+}
+
+// print says which base there is now.
+func (c *baseCmd) print(a *app, b *archive.Base, started time.Time) error {
 	if c.JSON {
 		return writeJSON(a.stdout, baseLine(b))
 	}
 	l := baseLine(b)
-	_, err = fmt.Fprintf(a.stdout, "base %s after %s: %d tables, %s rows, %s, in %s\n", l.ID, l.Seq, l.Tables, humanize.Comma(l.Rows), humanize.IBytes(uint64(l.Bytes)), time.Since(started).Round(time.Millisecond))
+	_, err := fmt.Fprintf(a.stdout, "base %s after %s: %d tables, %s rows, %s, in %s\n", l.ID, l.Seq, l.Tables, humanize.Comma(l.Rows), humanize.IBytes(uint64(l.Bytes)), time.Since(started).Round(time.Millisecond))
 	return err
+}
+
+func lastEpoch(ctx context.Context, ar *archive.Archive) (uint64, error) {
+	epochs, err := ar.Epochs(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if len(epochs) == 0 {
+		return 0, errors.New("the archive has no epoch yet: start `txreel capture` first; it takes the first base by itself")
+	}
+	return epochs[len(epochs)-1].Number, nil
 }
 
 // liveEpoch returns the epoch that a capture of the source is writing now, for
@@ -114,14 +193,10 @@ func liveEpoch(ctx context.Context, ar *archive.Archive, db database) (uint64, e
 	if err := db.belongs(ctx, ar, id); err != nil {
 		return 0, err
 	}
-	epochs, err := ar.Epochs(ctx)
+	last, err := lastEpoch(ctx, ar)
 	if err != nil {
 		return 0, err
 	}
-	if len(epochs) == 0 {
-		return 0, errors.New("the archive has no epoch yet: start `txreel capture` first; it takes the first base by itself")
-	}
-	last := epochs[len(epochs)-1].Number
 	gap, err := ar.Gap(ctx, last)
 	if err == nil && gap != nil {
 		err = fmt.Errorf("%w: epoch %d ends in one and nothing is being recorded: run capture with --new-epoch first", capture.ErrGap, last)

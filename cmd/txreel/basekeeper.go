@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"txreel/archive"
 	"txreel/change"
+	pgtarget "txreel/restore/postgres"
 	"txreel/segment"
 	"txreel/sources"
 )
@@ -37,6 +39,8 @@ type baseKeeper struct {
 	log     zerolog.Logger
 	wake    chan struct{}
 	beat    chan struct{} // asks the capture for a heartbeat
+	// history, if not nil, makes a base of the record, of one that is old.
+	history func(ctx context.Context, reason string) (*archive.Base, error)
 
 	// Of run's goroutine.
 	rest time.Time     // no base begins before that
@@ -130,7 +134,7 @@ func (k *baseKeeper) run(ctx context.Context) {
 			if left := time.Until(k.rest); left > 0 {
 				k.log.Warn().Str("reason", due.Reason).Time("until", k.rest).Msg("base put off, so that the source is not read all the time; without a log of definitions points since the change are not restorable until it is taken")
 				pause, wake = left, nil
-			} else if err = k.take(ctx, due); err == nil {
+			} else if err = k.make(ctx, due); err == nil {
 				continue // the definitions may have changed while it was taken
 			}
 		}
@@ -155,15 +159,23 @@ func (k *baseKeeper) restAfter(started, ended time.Time) {
 	k.rest = ended.Add(baseRest * ended.Sub(started))
 }
 
+// baseDue is a base that must be taken; none without a Reason.
+type baseDue struct {
+	sources.BaseRequest
+	aged bool // for no other reason than that the last one is old
+}
+
+func wanted(r sources.BaseRequest) baseDue { return baseDue{BaseRequest: r} }
+
 // due returns which base must be taken, if any.
-func (k *baseKeeper) due(ctx context.Context) (none sources.BaseRequest, err error) {
+func (k *baseKeeper) due(ctx context.Context) (none baseDue, err error) {
 	if k.versions == nil {
 		bases, err := k.archive.Bases(ctx, k.epoch)
 		if err != nil {
 			return none, err
 		}
 		if len(bases) == 0 {
-			return sources.BaseRequest{Reason: "first base of the epoch"}, nil
+			return wanted(sources.BaseRequest{Reason: "first base of the epoch"}), nil
 		}
 		parts, err := k.archive.PartialBases(ctx, k.epoch)
 		if err != nil {
@@ -180,18 +192,18 @@ func (k *baseKeeper) due(ctx context.Context) (none sources.BaseRequest, err err
 	changed := k.changed
 	k.mu.Unlock()
 	if changed != "" {
-		return sources.BaseRequest{Reason: "the definition of " + changed + " changed"}, nil
+		return wanted(sources.BaseRequest{Reason: "the definition of " + changed + " changed"}), nil
 	}
 	age, err := k.old(ctx, k.last, k.times.base)
 	if err != nil {
 		return none, err
 	}
 	if age > 0 {
-		return sources.BaseRequest{Reason: fmt.Sprintf("the last base is %s old", age.Round(time.Second))}, nil
+		return baseDue{sources.BaseRequest{Reason: fmt.Sprintf("the last base is %s old", age.Round(time.Second))}, true}, nil
 	}
 	due, err := k.source.lacking(ctx, k.last, k.mend) // what no row has shown yet
 	if err != nil || due.Reason != "" || !k.looks() {
-		return due, err
+		return wanted(due), err
 	}
 	known := k.last
 	if k.look != nil {
@@ -200,7 +212,7 @@ func (k *baseKeeper) due(ctx context.Context) (none sources.BaseRequest, err err
 	if age, err = k.old(ctx, known, k.times.schema); err != nil || age <= 0 {
 		return none, err
 	}
-	return sources.BaseRequest{Reason: fmt.Sprintf("the schema was looked at %s ago", age.Round(time.Second)), Schema: true}, nil
+	return wanted(sources.BaseRequest{Reason: fmt.Sprintf("the schema was looked at %s ago", age.Round(time.Second)), Schema: true}), nil
 }
 
 // looks reports whether the schema is to be looked at from time to time: its changes are in no record.
@@ -239,6 +251,9 @@ func (k *baseKeeper) adoptPart(b *archive.Base) {
 // restFor leaves the source alone after a base was taken of it; the archive says how long that took, so that a restart
 // knows it too.
 func (k *baseKeeper) restFor(b *archive.Base) {
+	if b.From != nil {
+		return
+	}
 	started, err1 := time.Parse(time.RFC3339, b.Started)
 	ended, err2 := time.Parse(time.RFC3339, b.Finished)
 	if err1 == nil && err2 == nil {
@@ -280,6 +295,25 @@ func (k *baseKeeper) adopt(ctx context.Context, b *archive.Base) error {
 	return nil
 }
 
+// make makes a base of the record if that will do, and else takes one of the source.
+func (k *baseKeeper) make(ctx context.Context, due baseDue) error {
+	if !due.aged || k.history == nil {
+		return k.take(ctx, due.BaseRequest)
+	}
+	started := time.Now()
+	k.log.Info().Str("reason", due.Reason).Msg("base started from history")
+	b, err := k.history(ctx, due.Reason)
+	if errors.Is(err, pgtarget.ErrOnlyLive) {
+		k.log.Info().Err(err).Msg("the source is read")
+		return k.take(ctx, due.BaseRequest)
+	}
+	if err != nil {
+		return fmt.Errorf("base from history: %w", err)
+	}
+	k.finished(b, started)
+	return k.adopt(ctx, b)
+}
+
 func (k *baseKeeper) take(ctx context.Context, due sources.BaseRequest) error {
 	started := time.Now()
 	k.log.Info().Str("reason", due.Reason).Bool("partial", due.Partial()).Msg("base started")
@@ -291,15 +325,19 @@ func (k *baseKeeper) take(ctx context.Context, due sources.BaseRequest) error {
 	if err := k.source.finishBase(ctx, k.archive, b, k.hurry); err != nil {
 		return fmt.Errorf("base: %w", err)
 	}
+	k.finished(b, started)
+	if b.Partial {
+		k.adoptPart(b)
+		return nil
+	}
+	return k.adopt(ctx, b)
+}
+
+func (k *baseKeeper) finished(b *archive.Base, started time.Time) {
 	var rows int64
 	for i := range b.Tables {
 		rows += b.Tables[i].Rows
 	}
 	k.log.Info().Str("base", b.ID).Str("seq", b.Seq.String()).Int("tables", len(b.Tables)).Int64("rows", rows).
 		Int64("bytes", b.Size()).Dur("took", time.Since(started)).Msg("base finished")
-	if b.Partial {
-		k.adoptPart(b)
-		return nil
-	}
-	return k.adopt(ctx, b)
 }

@@ -17,6 +17,7 @@ import (
 	"txreel/archive"
 	"txreel/capture"
 	"txreel/change"
+	pgtarget "txreel/restore/postgres"
 	"txreel/sources/mysql"
 	"txreel/sources/postgres"
 )
@@ -30,6 +31,7 @@ type captureCmd struct {
 	FlushSize      byteSize      `default:"8MiB" help:"Ship a segment when it is this large, compressed."`
 	Heartbeat      time.Duration `default:"1m" help:"Ship a segment at least this often, also when nothing happens."`
 	BaseEvery      time.Duration `default:"24h" help:"Take a base when the last one is this old and not all there is; 0: never for that reason."`
+	BaseFrom       string        `enum:"source,history" default:"source" help:"What such a base is made of: source reads every table; history the last base and the record behind that, and the source only where these do not tell (PostgreSQL)."`
 	SchemaEvery    time.Duration `default:"1h" help:"PostgreSQL without a log of definitions: look this often what the schema is; 0: never."`
 	SequenceSample time.Duration `default:"10s" help:"PostgreSQL: sample sequences into the record this often at most, while there is traffic; 0 switches it off."`
 	GlobalsEvery   time.Duration `default:"1m" help:"PostgreSQL: look this often whether roles and settings have changed, and record them if so; 0 switches it off."`
@@ -40,9 +42,30 @@ type captureCmd struct {
 	LogFormat string `enum:"auto,json,text" default:"auto" help:"auto, json or text: auto is text on a terminal."`
 }
 
+// historyMemory is what a capture may take besides, to make bases of the record.
+const historyMemory = 64 << 20
+
+// folding is how many bytes that is.
+func (c *captureCmd) folding() (int64, error) {
+	if c.BaseFrom != fromHistory {
+		return 0, nil
+	}
+	if isMySQL(c.Source) {
+		return 0, &usageError{"--base-from history goes with a PostgreSQL source"}
+	}
+	return historyMemory, nil
+}
+
+// fromHistory is the value of --base-from that spares the source.
+const fromHistory = "history"
+
 // Run implements the command.
 func (c *captureCmd) Run(a *app) error {
-	boundMemory(0)
+	folding, err := c.folding()
+	if err != nil {
+		return err
+	}
+	boundMemory(folding)
 	log := newLogger(a.stderr, c.LogFormat, isTerminal(a.stderr))
 	if c.NewSystem != "" && (!c.NewEpoch || isMySQL(c.Source)) {
 		return &usageError{"--accept-system goes with --new-epoch, and with a PostgreSQL source"}
@@ -339,6 +362,11 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 
 	// The keeper takes bases beside the stream; it ends with it.
 	keeper := newBaseKeeper(a, epoch.Number, r.database, keeperTimes{base: r.BaseEvery, schema: r.SchemaEvery}, r.log)
+	if r.BaseFrom == fromHistory {
+		keeper.history = func(ctx context.Context, reason string) (*archive.Base, error) {
+			return rollForward(ctx, a, pgtarget.RollForwardOptions{Jobs: r.BaseJobs, Memory: historyMemory, SpillDir: r.SpillDir, Reason: reason})
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var joined sync.WaitGroup
 	joined.Go(func() { keeper.run(ctx) })

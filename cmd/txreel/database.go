@@ -84,6 +84,11 @@ type sourceFlag struct {
 // databaseFlags are the options of sources, for commands that talk to one.
 type databaseFlags struct {
 	sourceFlag
+	databaseOptions
+}
+
+// databaseOptions are those besides its URL.
+type databaseOptions struct {
 	slotFlags
 	baseFlags
 	mysqlFlags

@@ -113,7 +113,7 @@ func (c *statusCmd) report(ctx context.Context, ar *archive.Archive) (*statusRep
 	if n := len(r.Epochs); n > 0 {
 		held = r.Epochs[n-1].Position
 	}
-	flags := &databaseFlags{sourceFlag: sourceFlag{Source: c.Source}, slotFlags: slotFlags{Slot: c.Slot}}
+	flags := &databaseFlags{sourceFlag: sourceFlag{Source: c.Source}, databaseOptions: databaseOptions{slotFlags: slotFlags{Slot: c.Slot}}}
 	r.Source, err = flags.database().retention(ctx, held)
 	return r, err
 }
