@@ -192,8 +192,8 @@ func rollForward(t testing.TB, r *recorder, seq change.Seq, from string, n int) 
 	}
 	report, err := r.archive.Verify(ctx, archive.VerifyOptions{})
 	r.check(err)
-	if len(report.Problems) > 0 || b.Seq != seq || b.From == nil || b.From.Base != from {
-		t.Fatalf("base %s of %+v holds what there was after %s, want %s; the archive has the problems %v", b.ID, b.From, b.Seq, seq, report.Problems)
+	if len(report.Problems) > 0 || b.Seq != seq || b.Position != p.Cut.Position || b.From == nil || b.From.Base != from {
+		t.Fatalf("base %s of %+v holds what there was after %s, want %s at %s; it stands at %s; the archive has the problems %v", b.ID, b.From, b.Seq, seq, p.Cut.Position, b.Position, report.Problems)
 	}
 	return b
 }
