@@ -56,7 +56,7 @@ func (h *History) readTail() error {
 		}
 		t, need, err := h.frames.Tail(b, size)
 		if err != nil {
-			return inObject(h.cur.key, err)
+			return InObject(h.cur.key, err)
 		}
 		if t != nil {
 			h.tail, h.key = t, h.cur.key
@@ -83,7 +83,7 @@ func (h *History) Finish() (key string, hash segment.Hash, err error) {
 		if _, err := h.reader.Next(); errors.Is(err, io.EOF) {
 			return h.cur.key, h.reader.Hash(), nil
 		} else if err != nil {
-			return "", hash, inObject(h.cur.key, err)
+			return "", hash, InObject(h.cur.key, err)
 		}
 	}
 }

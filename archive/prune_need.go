@@ -202,7 +202,7 @@ func (a *Archive) header(ctx context.Context, key string) (segment.Header, error
 	defer body.Close()
 	r, err := segment.NewReader(body)
 	if err != nil {
-		return segment.Header{}, inObject(key, err)
+		return segment.Header{}, InObject(key, err)
 	}
 	return r.Header(), nil
 }

@@ -23,7 +23,7 @@ func (a *Archive) ReadFetched(epoch uint64, x SegmentIndex, body *spill.Buffer, 
 		err = r.Reset(in)
 	}
 	if err != nil {
-		return nil, inObject(x.Key, err)
+		return nil, InObject(x.Key, err)
 	}
 	return r, a.checkHeader(x.Key, epoch, x.First(), x.First(), nil, r.Header())
 }

@@ -176,7 +176,7 @@ func (s *Stream) Next() (segment.Record, error) {
 			continue
 		}
 		if err != nil {
-			s.err = inObject(s.cur.key, err)
+			s.err = InObject(s.cur.key, err)
 			continue
 		}
 		switch rec.Kind {
@@ -212,7 +212,7 @@ func (s *Stream) nextSegment() error {
 		err = s.reader.Reset(in)
 	}
 	if err != nil {
-		return inObject(f.key, err)
+		return InObject(f.key, err)
 	}
 	next := s.next
 	if s.prev != nil {

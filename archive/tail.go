@@ -121,7 +121,7 @@ func (a *Archive) segmentTail(ctx context.Context, frames *segment.FrameReader, 
 		t, need, err := frames.Tail(b, have)
 		switch {
 		case err != nil:
-			return nil, inObject(key, err)
+			return nil, InObject(key, err)
 		case t == nil && need <= n:
 			return nil, fmt.Errorf("%w: %s: index of %d bytes not found", ErrCorrupt, key, need)
 		case t == nil:
@@ -149,8 +149,8 @@ func (a *Archive) readSuffix(ctx context.Context, key string, n int64) ([]byte, 
 	return b, size, nil
 }
 
-// inObject names the object in an error about its content.
-func inObject(key string, err error) error {
+// InObject names the object in an error about its content, which wraps ErrCorrupt if that is damaged.
+func InObject(key string, err error) error {
 	var c *segment.CorruptError
 	if errors.As(err, &c) {
 		return fmt.Errorf("%w: %w", ErrCorrupt, &segment.CorruptError{Key: key, Offset: c.Offset, Err: c.Err})

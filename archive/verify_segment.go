@@ -169,7 +169,7 @@ func (v *verifier) content(ctx context.Context, t *tools, o Object, tail *segmen
 		err = t.reader.Reset(body)
 	}
 	if err != nil {
-		return segment.Header{}, inObject(o.Key, err)
+		return segment.Header{}, InObject(o.Key, err)
 	}
 	h := t.reader.Header()
 	for n < 0 {
@@ -178,7 +178,7 @@ func (v *verifier) content(ctx context.Context, t *tools, o Object, tail *segmen
 			break
 		}
 		if err != nil {
-			return h, inObject(o.Key, err)
+			return h, InObject(o.Key, err)
 		}
 	}
 	if n < 0 && t.reader.Hash() != tail.Hash {

@@ -164,7 +164,7 @@ func (r *reader) run(ctx context.Context, t *task) (err error) {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", t.index.Key, err)
+			return archive.InObject(t.index.Key, err)
 		}
 		switch rec.Kind {
 		case segment.Begin:
