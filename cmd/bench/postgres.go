@@ -22,10 +22,16 @@ type postgresBench struct {
 }
 
 func (b *postgresBench) run(ctx context.Context, steps []string) (err error) {
-	if slices.Contains(steps, "points") { // on servers of its own
-		if err := b.points(ctx); err != nil || len(steps) == 1 {
-			return err
+	for _, step := range []step{{"points", b.points}, {"history", b.history}} { // on servers of their own
+		if i := slices.Index(steps, step.name); i >= 0 {
+			if err := step.take(ctx); err != nil {
+				return err
+			}
+			steps = slices.Delete(slices.Clone(steps), i, i+1)
 		}
+	}
+	if len(steps) == 0 {
+		return nil
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
 	settings := map[string]string{"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h"}
@@ -42,10 +48,7 @@ func (b *postgresBench) run(ctx context.Context, steps []string) (err error) {
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	for _, step := range []struct {
-		name string
-		take func(context.Context) error
-	}{{"catchup", b.catchUp}, {"live", b.live}, {"replay", b.replay}, {"beside", b.beside}} {
+	for _, step := range []step{{"catchup", b.catchUp}, {"live", b.live}, {"replay", b.replay}, {"beside", b.beside}} {
 		if !slices.Contains(steps, step.name) {
 			continue
 		}
@@ -54,6 +57,12 @@ func (b *postgresBench) run(ctx context.Context, steps []string) (err error) {
 		}
 	}
 	return nil
+}
+
+// step is a measurement.
+type step struct {
+	name string
+	take func(context.Context) error
 }
 
 func (b *postgresBench) close() error {

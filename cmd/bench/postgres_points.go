@@ -154,13 +154,7 @@ func (b *pointsBench) record(ctx context.Context, w workload) error {
 	}
 	err = w.run(b, ctx)
 	if err == nil {
-		var end string
-		if end, err = b.position(ctx); err == nil {
-			err = b.source.Exec(ctx, db, `select pg_logical_emit_message(true, 'bench', 'end')`)
-		}
-		if err == nil {
-			err = b.confirmed(ctx, "txreel", end)
-		}
+		err = b.recorded(ctx)
 	}
 	if err := errors.Join(err, stop()); err != nil {
 		return err
@@ -172,6 +166,18 @@ func (b *pointsBench) record(ctx context.Context, w workload) error {
 		rows, err := b.source.Query(ctx, "postgres", `select count(*) from pg_ls_archive_statusdir() where name like '%.ready'`)
 		return err == nil && rows[0][0] == "0", err
 	})
+}
+
+// recorded waits until the archive has all that happened.
+func (b *pointsBench) recorded(ctx context.Context) error {
+	end, err := b.position(ctx)
+	if err == nil {
+		err = b.source.Exec(ctx, db, `select pg_logical_emit_message(true, 'bench', 'end')`)
+	}
+	if err == nil {
+		err = b.confirmed(ctx, "txreel", end)
+	}
+	return err
 }
 
 // backrest runs pgBackRest as the server's user.
