@@ -23,8 +23,8 @@ var definitionSteps = []struct {
 		`INSERT INTO made VALUES (1, 'one', 1), (2, 'two', 2)`,
 		`ALTER TABLE made ADD w int DEFAULT 7, ADD at timestamptz DEFAULT now()`,
 		`INSERT INTO made VALUES (3, 'three', 3)`,
-		`UPDATE made SET at = '2001-02-03 04:05Z' WHERE id = 1`,
-		`ALTER TABLE made ALTER n SET DEFAULT 4`, // the table has been written to since it got a column
+		`CREATE TABLE grown (id int PRIMARY KEY, n int); INSERT INTO grown VALUES (1, 1), (2, 2)`, `ALTER TABLE grown ADD at timestamptz DEFAULT now()`,
+		`UPDATE grown SET at = '2001-02-03 04:05Z' WHERE id = 1`, `ALTER TABLE grown ALTER n SET DEFAULT 4`, // which changes no row
 		`ALTER TABLE made DROP w, ALTER v TYPE varchar(20), ALTER n SET DEFAULT 5`,
 		`UPDATE made SET v = v || '!' WHERE id = 2`,
 		`ALTER TABLE made RENAME v TO label; ALTER TABLE made RENAME TO renamed`,
