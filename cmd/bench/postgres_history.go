@@ -14,7 +14,7 @@ func (b *postgresBench) history(ctx context.Context) (err error) {
 	inner := *b
 	p := &pointsBench{postgresBench: &inner}
 	settings := map[string]string{"shared_buffers": "1GB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "synchronous_commit": "off"}
-	if p.source, err = dbtest.StartPostgres(ctx, dbtest.PostgresOptions{Settings: settings}); err != nil {
+	if p.source, err = dbtest.StartPostgres(ctx, dbtest.PostgresOptions{Settings: settings, OwnSystem: true}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.source.Close()) }()
