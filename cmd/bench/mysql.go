@@ -23,7 +23,7 @@ type mysqlBench struct {
 }
 
 func (b *mysqlBench) run(ctx context.Context, steps []string) error {
-	known := map[string]func(context.Context) error{"base": b.base, "dump": b.dumps, "catchup": b.catchUp, "replay": b.replay}
+	known := map[string]func(context.Context) error{"base": b.base, "dump": b.dumps, "catchup": b.catchUp, "replay": b.replay, "points": b.points}
 	for _, name := range steps {
 		step, ok := known[name]
 		if !ok {

@@ -16,22 +16,81 @@ import (
 	"txreel/sources/mysql/gtid"
 )
 
-const replayTables = `
-CREATE TABLE account (id int PRIMARY KEY, n int, pad char(60));
-CREATE TABLE history (id int AUTO_INCREMENT PRIMARY KEY, account int, d int, at datetime);
-INSERT INTO account WITH RECURSIVE d (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM d WHERE i < 99) SELECT a.i * 100 + b.i, 0, 'some filler' FROM d a, d b`
+// mysqlWorkload is what happens to a server between a base and the point that is restored.
+type mysqlWorkload struct {
+	name, what string
+	prepare    func(b *mysqlBench, ctx context.Context) error
+	run        func(b *mysqlBench, ctx context.Context) error
+}
 
-// replay replays small transactions in three ways, in turns, each into a fresh server that
-// holds the same base.
-func (b *mysqlBench) replay(ctx context.Context) error {
-	if err := b.source.Exec(ctx, db, replayTables); err != nil {
+// accounts is the workload of the step replay.
+func (b *mysqlBench) accounts() mysqlWorkload {
+	return mysqlWorkload{"replay", fmt.Sprintf("%d transactions", b.txns/4*4), func(b *mysqlBench, ctx context.Context) error {
+		return b.source.Exec(ctx, db, `CREATE TABLE account (id int PRIMARY KEY, n int, pad char(60));
+			CREATE TABLE history (id int AUTO_INCREMENT PRIMARY KEY, account int, d int, at datetime);
+			INSERT INTO account WITH RECURSIVE d (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM d WHERE i < 99) SELECT a.i * 100 + b.i, 0, 'some filler' FROM d a, d b`)
+	}, (*mysqlBench).busy}
+}
+
+// mysqlWorkloads are those of the step points.
+var mysqlWorkloads = []mysqlWorkload{
+	{"hot", "2,000,000 updates of 50,000 rows", func(b *mysqlBench, ctx context.Context) error {
+		return b.source.Exec(ctx, db, `CREATE TABLE hot (id int PRIMARY KEY, n bigint NOT NULL, a varchar(32), b varchar(32), at datetime(6));
+			INSERT INTO hot WITH RECURSIVE d (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM d WHERE i < 249)
+				SELECT a.i * 250 + b.i + 1, 0, md5(a.i * 250 + b.i), md5(a.i * 7 + b.i), now(6) FROM d a, d b WHERE a.i < 200`)
+	}, (*mysqlBench).hot},
+	{"sysbench", "50,000 transactions of sysbench's oltp_write_only over 4 tables of 50,000 rows", func(b *mysqlBench, ctx context.Context) error {
+		return b.sysbench(ctx, "prepare")
+	}, func(b *mysqlBench, ctx context.Context) error {
+		return b.sysbench(ctx, "--threads=4", "--events=50000", "--time=0", "run")
+	}},
+}
+
+func (b *mysqlBench) sysbench(ctx context.Context, args ...string) error {
+	_, err := dbtest.Sysbench(ctx, b.source, db, "oltp_write_only", append([]string{"--tables=4", "--table-size=50000"}, args...)...)
+	return err
+}
+
+// hot updates all rows forty times over, in groups.
+func (b *mysqlBench) hot(ctx context.Context) error {
+	s, err := b.source.Session(ctx, db)
+	if err != nil {
 		return err
 	}
-	dir := b.archive("replay")
+	for i := range 40 * 50 {
+		if err := s.Exec(ctx, fmt.Sprintf("UPDATE hot SET n = n + 1, a = md5(n), at = now(6) WHERE id %% 50 = %d", i%50)); err != nil {
+			return errors.Join(err, s.Close())
+		}
+	}
+	return s.Close()
+}
+
+// points replays each workload.
+func (b *mysqlBench) points(ctx context.Context) error {
+	for _, w := range mysqlWorkloads {
+		if b.workload != "" && b.workload != w.name {
+			continue
+		}
+		if err := b.replayOf(ctx, w); err != nil {
+			return fmt.Errorf("workload %s: %w", w.name, err)
+		}
+		b.want = nil
+	}
+	return nil
+}
+
+func (b *mysqlBench) replay(ctx context.Context) error { return b.replayOf(ctx, b.accounts()) }
+
+// replayOf replays a workload in three ways, in turns, each into a fresh server that holds the same base.
+func (b *mysqlBench) replayOf(ctx context.Context, w mysqlWorkload) error {
+	if err := w.prepare(b, ctx); err != nil {
+		return err
+	}
+	dir := b.archive(w.name)
 	if err := b.begin(ctx, dir); err != nil {
 		return err
 	}
-	names, err := b.logged(ctx, func() error { return b.busy(ctx) })
+	names, err := b.logged(ctx, func() error { return w.run(b, ctx) })
 	if err != nil {
 		return err
 	}
@@ -78,23 +137,23 @@ func (b *mysqlBench) replay(ctx context.Context) error {
 	all := make([][]effort, len(ways))
 	var l loads
 	for i := range b.runs {
-		for w := range ways {
+		for k := range ways {
 			if i%2 == 1 {
-				w = len(ways) - 1 - w // who comes first has no advantage
+				k = len(ways) - 1 - k // who comes first has no advantage
 			}
-			way := ways[w]
+			way := ways[k]
 			d, err := b.replayOnce(ctx, &l, way.name, way.run)
 			if err != nil {
 				return fmt.Errorf("%s: %w", way.name, err)
 			}
-			fmt.Printf("%s replay %d: %s %s, load %.1f\n", b.flavor, i+1, way.name, d, l[len(l)-1])
-			all[w] = append(all[w], d)
+			fmt.Printf("%s %s %d: %s %s, load %.1f\n", b.flavor, w.name, i+1, way.name, d, l[len(l)-1])
+			all[k] = append(all[k], d)
 		}
 	}
 	ours := median(took(all[0]))
-	for w := 1; w < len(ways); w++ {
-		b.row(fmt.Sprintf("%s: replay of %d transactions (%.0f MB of binlog), %s workers", b.flavor, b.txns/4*4, float64(size)/1e6, workers),
-			fmt.Sprintf("%s, %.0f transactions/s", seconds(ours), float64(b.txns/4*4)/ours.Seconds()), ways[w].name+" "+seconds(median(took(all[w]))), times(median(took(all[w])), ours)+" its rate", l)
+	for k := 1; k < len(ways); k++ {
+		b.row(fmt.Sprintf("%s: replay of %s (%.0f MB of binlog), %s workers", b.flavor, w.what, float64(size)/1e6, workers),
+			seconds(ours), ways[k].name+" "+seconds(median(took(all[k]))), times(median(took(all[k])), ours)+" its rate", l)
 	}
 	return os.RemoveAll(dir)
 }
