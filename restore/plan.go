@@ -60,12 +60,20 @@ type Plan struct {
 	// Globals says what a target would be given besides; whoever asks for roles and settings sets it.
 	Globals *Globals `json:"globals,omitempty"`
 
+	// Partial says which tables are restored; nil: all.
+	Partial *Partial `json:"partial,omitempty"`
+
 	// Changes counts what is replayed, per table.
 	Changes map[string]*change.TableCount `json:"-"`
 }
 
 // MakePlan chooses epoch, cut and base for a goal.
 func MakePlan(ctx context.Context, a *archive.Archive, d Dialect, g Goal) (*Plan, error) {
+	return MakePartialPlan(ctx, a, d, g, nil)
+}
+
+// MakePartialPlan makes a Plan of what choose takes of the base; nil takes all.
+func MakePartialPlan(ctx context.Context, a *archive.Archive, d Dialect, g Goal, choose Chooser) (*Plan, error) {
 	r, err := resolve(ctx, a, d, g)
 	if err != nil {
 		return nil, err
@@ -82,18 +90,27 @@ func MakePlan(ctx context.Context, a *archive.Archive, d Dialect, g Goal) (*Plan
 		return nil, err
 	}
 	p.chooseProof(r.bases)
-	for i := range p.Base.Tables {
-		p.BaseRows += p.Base.Tables[i].Rows
-	}
 	p.BaseBytes = p.Base.Size()
+	if choose != nil {
+		if p.Partial, err = choose(ctx, p); err != nil {
+			return nil, err
+		}
+		p.Partial.begin(p.Base)
+		p.BaseBytes = p.Partial.BaseBytes
+	}
+	for i := range p.Base.Tables {
+		if t := &p.Base.Tables[i]; p.Partial.Chosen(t.Schema, t.Name) {
+			p.BaseRows += t.Rows
+		}
+	}
 	if err := p.survey(ctx, a, d, r.bases); err != nil {
 		return nil, err
 	}
-	if err := checkBase(ctx, a, p.Base); err != nil {
+	if err := checkBase(ctx, a, p.Base, p.Partial); err != nil {
 		return nil, err
 	}
 	for i := range p.Mends {
-		if err := checkBase(ctx, a, &p.Mends[i]); err != nil {
+		if err := checkBase(ctx, a, &p.Mends[i], nil); err != nil {
 			return nil, err
 		}
 	}
@@ -166,21 +183,34 @@ func (p *Plan) survey(ctx context.Context, a *archive.Archive, d Dialect, bases 
 		if x.First() > p.Seq {
 			break
 		}
-		if err := listed.expect(x); err != nil {
-			return err
-		}
-		p.Segments++
-		p.SegmentBytes += x.Size
+		wanted := p.Partial == nil
 		for i := range x.Txns {
 			t := &x.Txns[i].Txn
 			if t.Seq <= p.Base.Seq || t.Seq > p.Seq {
 				continue
 			}
 			last = t.Seq
+			wanted = wanted || p.wants(d, t)
 			if err := p.add(d, t, versions, bases); err != nil {
 				return err
 			}
 		}
+		if p.Partial != nil {
+			p.Partial.SegmentsAll++
+			p.Partial.SegmentBytesAll += x.Size
+		}
+		if !wanted {
+			p.Partial.pass(x)
+			continue
+		}
+		if err := listed.expect(x); err != nil {
+			return err
+		}
+		p.Segments++
+		p.SegmentBytes += x.Size
+	}
+	if p.Partial != nil {
+		p.Partial.Segments, p.Partial.SegmentBytes = p.Segments, p.SegmentBytes
 	}
 	if last != p.Seq {
 		return &archive.HoleError{Epoch: p.Epoch, After: last, Next: p.Seq + 1}
@@ -216,6 +246,9 @@ func (p *Plan) add(d Dialect, t *change.Txn, versions map[string]uint64, bases [
 			}
 			return e
 		}
+		if len(p.Definitions) == 0 && !p.Partial.Chosen(c.Table.Schema, c.Table.Name) {
+			continue
+		}
 		sum := p.Changes[name]
 		if sum == nil {
 			sum = &change.TableCount{Table: &change.Table{Schema: c.Table.Schema, Name: c.Table.Name, Version: c.Table.Version}}
@@ -249,10 +282,11 @@ func newLister(ctx context.Context, a *archive.Archive, epoch uint64) *lister {
 const listPage = 1000
 
 func (l *lister) expect(x archive.SegmentIndex) error {
-	if l.after == "" {
-		l.after = archive.SegmentKey(l.epoch, x.First()-1)
+	for len(l.page) > 0 && l.page[0].Key < x.Key { // of segments that nobody asked for
+		l.page = l.page[1:]
 	}
 	if len(l.page) == 0 && !l.end {
+		l.after = archive.SegmentKey(l.epoch, x.First()-1)
 		prefix := x.Key[:len(x.Key)-len("0000000000000000.seg")]
 		var err error
 		if l.page, err = l.archive.Store.List(l.ctx, prefix, l.after, listPage); err != nil {
@@ -267,17 +301,20 @@ func (l *lister) expect(x archive.SegmentIndex) error {
 	if got := l.page[0].Size; got != x.Size {
 		return fmt.Errorf("%w: %s has %d bytes, its index says %d; run `txreel verify`", archive.ErrCorrupt, x.Key, got, x.Size)
 	}
-	l.after, l.page = x.Key, l.page[1:]
+	l.page = l.page[1:]
 	return nil
 }
 
-// checkBase compares the objects of a base with the store's listing.
-func checkBase(ctx context.Context, a *archive.Archive, b *archive.Base) error {
+// checkBase compares the objects of a base with the store's listing, those of chosen tables.
+func checkBase(ctx context.Context, a *archive.Archive, b *archive.Base, chosen *Partial) error {
 	want := make(map[string]int64)
 	for _, o := range b.Objects {
 		want[b.Key(o.Name)] = o.Size
 	}
 	for i := range b.Tables {
+		if t := &b.Tables[i]; !chosen.Chosen(t.Schema, t.Name) {
+			continue
+		}
 		for _, o := range b.Tables[i].Chunks {
 			want[b.Key(o.Name)] = o.Size
 		}

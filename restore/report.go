@@ -105,6 +105,9 @@ func (p *Plan) String() string {
 	}
 	line("base", "%s after %s, finished %s, server %s: %d tables, %d rows, %d bytes stored",
 		p.Base.ID, p.Base.Seq, p.Base.Finished, p.Base.Server, len(p.Base.Tables), p.BaseRows, p.BaseBytes)
+	if p.Partial != nil {
+		p.Partial.print(line)
+	}
 	if p.Proof != nil {
 		line("proof", "base %s was taken at this very point: the result is compared with it", p.Proof.ID)
 	}
@@ -171,6 +174,8 @@ type Report struct {
 	Proof  string      `json:"proof,omitempty"` // the base at the cut, which the tables were compared with
 	Mends  []BasePoint `json:"partial_bases,omitempty"`
 	Tables []TableRows `json:"tables"`
+	// Partial says what of the database was restored, if not all.
+	Partial *Partial `json:"partial,omitempty"`
 	// Sequences says what the values of sequences rest on, where the log does not tell them.
 	Sequences *Sequences         `json:"sequences,omitempty"`
 	Globals   *Globals           `json:"globals,omitempty"` // with roles and settings, if they were asked for
@@ -184,7 +189,7 @@ func newReport(p *Plan) *Report {
 	return &Report{
 		Archive: p.Archive, Epoch: p.Epoch, Goal: p.Goal, Base: basePoint(p.Base), Mends: p.mends(), Cut: point(p.Cut), Next: point(p.Next),
 		Replayed: p.Transactions, Rows: p.Rows, Coverage: p.Base.Coverage,
-		Spans: p.Protection, ZeroLoss: p.protection(), Proof: p.proof(),
+		Spans: p.Protection, ZeroLoss: p.protection(), Proof: p.proof(), Partial: p.Partial,
 	}
 }
 
@@ -203,6 +208,9 @@ func (r *Report) String() string {
 		line("left out", "%s, and all after it", r.Next)
 	} else {
 		line("left out", "nothing that is recorded")
+	}
+	if r.Partial != nil {
+		r.Partial.print(line)
 	}
 	line("replayed", "%d transactions, %d rows on base %s", r.Replayed, r.Rows, r.Base.ID)
 	if r.Folded > 0 {

@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"txreel/archive"
+	"txreel/audit"
 	"txreel/change"
 	"txreel/restore"
 	pgtarget "txreel/restore/postgres"
@@ -26,6 +27,8 @@ type restoreCmd struct {
 	Before     bool     `help:"Exclude the point itself: stop just before it."`
 	Epoch      uint64   `placeholder:"N" help:"The epoch (default: the last one, or the newest that holds the point)."`
 	Base       string   `placeholder:"ID" help:"The base snapshot to begin with, as 'txreel status' names it (default: the last one before the point)."`
+	Table      []string `placeholder:"PATTERN" help:"PostgreSQL: only this table, with what it is made of: schema.table or table, * stands for anything (repeatable)."`
+	Schema     []string `placeholder:"NAME" help:"PostgreSQL: only what is in this schema (repeatable)."`
 	Verify     string   `enum:"content,rows" default:"content" help:"content: when all is restored, compare the content of every table for which the record has it, and of the others the number of rows. rows: only the number of rows."`
 	DryRun     bool     `help:"Print the plan and write nothing."`
 	Force      bool     `help:"Restore into a database that is not empty."`
@@ -118,6 +121,38 @@ func (c *restoreCmd) folding(engine string) int64 {
 	return int64(c.Memory)
 }
 
+// selection is what of the database is asked for.
+func (c *restoreCmd) selection() (s restore.Selection, err error) {
+	for _, text := range c.Table {
+		match, err := audit.TablePattern(text)
+		if err != nil {
+			return s, &usageError{err.Error()}
+		}
+		s.Tables = append(s.Tables, restore.Pattern{Text: text, Match: match})
+	}
+	for _, name := range c.Schema {
+		if name == "" {
+			return s, &usageError{"--schema takes the name of a schema"}
+		}
+	}
+	s.Schemas = c.Schema
+	return s, nil
+}
+
+// chooser finds out what of a base is asked for; nil for all of it.
+func (c *restoreCmd) chooser(ar *archive.Archive) (restore.Chooser, error) {
+	s, err := c.selection()
+	switch {
+	case err != nil || s.Empty():
+		return nil, err
+	case ar.Identity.Engine != enginePostgres:
+		return nil, &usageError{"--table and --schema go with a record of PostgreSQL so far; this one is of " + ar.Identity.Engine + ": restore all of it, and take what you need from there"}
+	case c.Globals:
+		return nil, &usageError{"--globals makes what belongs to the whole server, and --table and --schema restore a part of the database: give one of them"}
+	}
+	return pgtarget.Chooser(ar, s, pgtarget.Options{PgRestore: c.PgRestore, TempDir: c.SpillDir}), nil
+}
+
 // checkGlobals refuses --globals where it means nothing.
 func (c *restoreCmd) checkGlobals(engine string) error {
 	switch {
@@ -172,8 +207,13 @@ func (c *restoreCmd) Run(a *app) error {
 	if err := checkNotation(dialect, goal); err != nil {
 		return err
 	}
-	plan, err := restore.MakePlan(a.ctx, ar, dialect, goal)
-	if errors.Is(err, restore.ErrNoBase) {
+	choose, err := c.chooser(ar)
+	if err != nil {
+		return err
+	}
+	plan, err := restore.MakePartialPlan(a.ctx, ar, dialect, goal, choose)
+	var unmatched *restore.UnmatchedError
+	if errors.Is(err, restore.ErrNoBase) || errors.As(err, &unmatched) {
 		return &usageError{err.Error()}
 	}
 	if err != nil {
@@ -182,6 +222,9 @@ func (c *restoreCmd) Run(a *app) error {
 	if ar.Identity.Engine == enginePostgres && !c.Globals && !c.NoOwner {
 		if plan.Roles, err = pgtarget.NamedRoles(plan); err != nil {
 			return err
+		}
+		if plan.Partial != nil {
+			plan.Roles = plan.Partial.Roles
 		}
 	}
 	if c.DryRun {

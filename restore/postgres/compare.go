@@ -154,7 +154,7 @@ func (t *Target) warnAbsent() {
 		have[p.Base.Tables[i].Schema+"."+p.Base.Tables[i].Name] = true
 	}
 	for i := range p.Proof.Tables {
-		if tab := &p.Proof.Tables[i]; tab.Schema != ourSchema && !have[tab.Schema+"."+tab.Name] {
+		if tab := &p.Proof.Tables[i]; tab.Schema != ourSchema && !have[tab.Schema+"."+tab.Name] && (p.Partial == nil || p.Partial.Selection.Names(tab.Schema, tab.Name)) {
 			t.warn("table %s.%s was made, or got its name, between base %s and base %s, which has %d rows of it: the target does not have it", tab.Schema, tab.Name, p.Base.ID, p.Proof.ID, tab.Rows)
 		}
 	}

@@ -85,6 +85,7 @@ func (d *definer) command(ctx context.Context, e *ddl.Entry) error {
 			return d.judge(ctx, e, a)
 		case errors.As(err, &wrong), errors.As(err, &refused) && !d.r.conn.IsClosed():
 			failed = append(failed, err.Error())
+			d.refused = append(d.refused, err)
 		default:
 			return err
 		}
@@ -154,6 +155,9 @@ func clip(s string) string {
 
 // notEqualError says that an object is not what it was in the source.
 type notEqualError struct{ object, want, got string }
+
+// notThere is notEqualError.got of an object that does not exist.
+const notThere = "not there"
 
 // Error implements error.
 func (e *notEqualError) Error() string {
@@ -395,7 +399,7 @@ func (d *definer) compare(ctx context.Context, e *ddl.Entry) error {
 			return err
 		}
 		if !there {
-			return &notEqualError{object: o.Kind + " " + o.Identity, want: "there", got: "not there"}
+			return &notEqualError{object: o.Kind + " " + o.Identity, want: "there", got: notThere}
 		}
 		if where, want, have := differ(o.State, got, d.r.target.opts.NoOwner); where != "" && d.sameMajor() {
 			return &notEqualError{object: o.Kind + " " + o.Identity + where, want: clip(want), got: clip(have)}

@@ -33,6 +33,7 @@ type definer struct {
 	rewrite []ddl.Object
 	next    map[string]int // of a text with several statements: the one that is to come
 	names   map[uint32]string
+	refused []error // why the texts tried for a command did not do
 }
 
 // lookAhead is how many transactions are searched at a time for those that change definitions.
@@ -268,7 +269,7 @@ func (d *definer) carryOut(ctx context.Context, e *ddl.Entry) error {
 		func() error { return r.target.dropHelpers(ctx, r.conn) },
 		func() error { return closeIdentities(ctx, r.conn) },
 		func() error { return closeTriggers(ctx, r.conn) },
-		func() error { return d.command(ctx, e) },
+		func() error { return d.perform(ctx, e) },
 		func() error { return openTriggers(ctx, r.conn) },
 		func() error { return openIdentities(ctx, r.conn) },
 	} {
@@ -439,7 +440,7 @@ func (t *Target) relist(ctx context.Context) error {
 	}
 	t.tables = nil
 	rows, err := t.control.Query(ctx, `SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.oid = ANY ($1) ORDER BY 1, 2`, slices.Collect(maps.Keys(names)))
+		WHERE c.oid = ANY ($1) AND c.oid NOT IN (SELECT relation FROM txreel_restore.aside) ORDER BY 1, 2`, slices.Collect(maps.Keys(names)))
 	if err != nil {
 		return fmt.Errorf("list tables: %w", err)
 	}

@@ -33,7 +33,9 @@ func (t *Target) foldTo() change.Seq {
 		to = min(to, p.Definitions[0]-1)
 	}
 	for i := range p.Mends {
-		to = min(to, p.Mends[i].Seq)
+		if t.mends(&p.Mends[i]) {
+			to = min(to, p.Mends[i].Seq)
+		}
 	}
 	return max(to, p.Base.Seq)
 }
@@ -181,7 +183,11 @@ func (t *Target) foldPasses(ctx context.Context, s *folding) error {
 
 func (t *Target) span(upto change.Seq) fold.Span {
 	p := t.job.Plan
-	return fold.Span{Epoch: p.Epoch, From: p.Base.Seq, To: upto}
+	s := fold.Span{Epoch: p.Epoch, From: p.Base.Seq, To: upto}
+	if p.Partial != nil {
+		s.Passed = p.Partial.Passed
+	}
+	return s
 }
 
 func foldTables(p *restore.Plan, tables []table) []fold.Table {

@@ -65,6 +65,9 @@ func (t *Target) Load(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if t.job.Plan.Partial != nil { // large objects belong to no table
+		return nil
+	}
 	return t.loadLargeObjects(ctx)
 }
 

@@ -20,12 +20,19 @@ func (t *Target) nextMends(ctx context.Context) ([]*archive.Base, error) {
 	}
 	var next []*archive.Base
 	for i := range t.job.Plan.Mends {
-		if b := &t.job.Plan.Mends[i]; !done[b.ID] {
+		if b := &t.job.Plan.Mends[i]; !done[b.ID] && t.mends(b) {
 			next = append(next, b)
 		}
 	}
 	slices.SortStableFunc(next, func(a, b *archive.Base) int { return cmp.Compare(a.Seq, b.Seq) })
 	return next, nil
+}
+
+// mends reports whether a partial base has a table that is restored.
+func (t *Target) mends(b *archive.Base) bool {
+	return slices.ContainsFunc(b.Tables, func(tab archive.BaseTable) bool {
+		return t.job.Plan.Partial == nil || t.job.Plan.Partial.Selection.Names(tab.Schema, tab.Name) || t.job.Plan.Partial.Chosen(tab.Schema, tab.Name)
+	})
 }
 
 // mendAt puts the tables of partial bases that were taken after a transaction in place of what is there. The transaction has been
@@ -62,6 +69,13 @@ func (r *replay) mend(ctx context.Context, b *archive.Base) error {
 		tab := table{BaseTable: &b.Tables[i]}
 		if err := json.Unmarshal(tab.Engine, &tab.Table); err != nil {
 			return fmt.Errorf("%w: its manifest: %s: %w", archive.ErrCorrupt, tab.name(), err)
+		}
+		skip, err := r.passes(ctx, &change.Relation{ID: tab.OID, Schema: tab.Schema, Name: tab.Name})
+		if err != nil {
+			return err
+		}
+		if skip {
+			continue
 		}
 		// Not TRUNCATE, which foreign keys forbid.
 		if _, err := r.conn.Exec(ctx, "DELETE FROM ONLY "+tab.quoted()); err != nil {

@@ -18,10 +18,10 @@ const bookSchema = "txreel_restore"
 // are done; taken is how many of a chunk's rows the record had something to say about. fold has one row: up to which transaction the record is
 // folded into the load, in how many passes, of which some have put the record's rows in, and some the base's too. identities are columns that must become GENERATED ALWAYS again, helpers
 // indexes that must go, triggers those that must be switched on again. inexact names tables that changes of definitions have
-// filled with values of which the record holds none, mends the partial bases whose tables have been put in place. relations has which table of the target is which of the source. The functions describe objects as the source's log of definitions does.
+// filled with values of which the record holds none, mends the partial bases whose tables have been put in place. aside are tables without rows, of which a partial restore's others are made. relations has which table of the target is which of the source. The functions describe objects as the source's log of definitions does.
 var bookSQL = `
 CREATE SCHEMA txreel_restore;
-CREATE TABLE txreel_restore.progress (archive text, epoch text, base text, cut text, seq text, rows text);
+CREATE TABLE txreel_restore.progress (archive text, epoch text, base text, cut text, chosen text, seq text, rows text);
 CREATE TABLE txreel_restore.chunks (name text PRIMARY KEY, rows int8, taken int8 NOT NULL DEFAULT 0);
 CREATE TABLE txreel_restore.fold (upto text, passes int4, filled int4, filling bool, done int4);
 CREATE TABLE txreel_restore.entries (id int4 PRIMARY KEY);
@@ -30,13 +30,18 @@ CREATE TABLE txreel_restore.helpers (tab text PRIMARY KEY, name text);
 CREATE TABLE txreel_restore.triggers (tab text, what text, mode text);
 CREATE TABLE txreel_restore.inexact (relation oid, seq text, why text);
 CREATE TABLE txreel_restore.mends (base text PRIMARY KEY);
+CREATE TABLE txreel_restore.aside (relation oid);
 CREATE TABLE txreel_restore.relations (source int8 PRIMARY KEY, target oid);
 ` + ddl.Describe(bookSchema)
 
 // plan identifies a restore: two runs with the same values do the same.
-func (t *Target) plan() [4]string {
+func (t *Target) plan() [5]string {
 	p := t.job.Plan
-	return [4]string{p.Archive, fmt.Sprint(p.Epoch), p.Base.ID, p.Seq.String()}
+	chosen := "everything"
+	if p.Partial != nil {
+		chosen = p.Partial.Asked
+	}
+	return [5]string{p.Archive, fmt.Sprint(p.Epoch), p.Base.ID, p.Seq.String(), chosen}
 }
 
 // checkProgress looks for an interrupted restore in the target. One with another
@@ -50,15 +55,15 @@ func (t *Target) checkProgress(ctx context.Context) (bool, error) {
 	if !exists {
 		return false, nil
 	}
-	var have [4]string
-	err = t.control.QueryRow(ctx, "SELECT archive, epoch, base, cut FROM txreel_restore.progress").Scan(&have[0], &have[1], &have[2], &have[3])
+	var have [5]string
+	err = t.control.QueryRow(ctx, "SELECT archive, epoch, base, cut, chosen FROM txreel_restore.progress").Scan(&have[0], &have[1], &have[2], &have[3], &have[4])
 	if err != nil {
 		return false, fmt.Errorf("read the progress of an interrupted restore (schema %s of the target): %w", bookSchema, err)
 	}
 	if want := t.plan(); have != want {
-		return false, fmt.Errorf("%w: an interrupted one of archive %s to --to-seq %s --epoch %s from base %s; this one is of archive %s to --to-seq %s --epoch %s from base %s: "+
-			"name the same point to continue it, or restore into a fresh database", restore.ErrOtherRestore,
-			have[0], have[3], have[1], have[2], want[0], want[3], want[1], want[2])
+		return false, fmt.Errorf("%w: an interrupted one of archive %s, %s to --to-seq %s --epoch %s from base %s; this one is of archive %s, %s to --to-seq %s --epoch %s from base %s: "+
+			"name the same point and the same tables to continue it, or restore into a fresh database", restore.ErrOtherRestore,
+			have[0], have[4], have[3], have[1], have[2], want[0], want[4], want[3], want[1], want[2])
 	}
 	return true, nil
 }

@@ -70,6 +70,8 @@ type replay struct {
 
 	mends []*archive.Base // partial bases to come
 
+	passed map[relationName]bool // tables made since the base that a partial restore leaves out, or does not
+
 	definer  *definer
 	defining bool // the transaction being applied changes definitions
 }
@@ -104,7 +106,7 @@ func newReplay(ctx context.Context, t *Target, counts map[string]int64) (*replay
 	if err != nil {
 		return nil, err
 	}
-	r := &replay{target: t, conn: conn, heaps: make(map[uint32]*heap), tables: make(map[string]*table),
+	r := &replay{target: t, conn: conn, heaps: make(map[uint32]*heap), tables: make(map[string]*table), passed: make(map[relationName]bool),
 		counts: maps.Clone(counts), whole: t.applied, noted: t.applied}
 	for i := range t.tables {
 		r.tables[t.tables[i].name()] = &t.tables[i]
@@ -157,13 +159,20 @@ func (r *replay) close() {
 // Replay implements restore.Target.
 func (t *Target) Replay(ctx context.Context, open func(after change.Seq) *archive.Stream) (err error) {
 	defer t.lost(&err)
-	from := t.job.Plan.Base.Seq
-	total := int64(t.job.Plan.Seq - from)
 	if err := t.replay.mendAt(ctx, t.applied); err != nil || t.applied == t.job.Plan.Seq {
 		return err
 	}
-	s := open(t.applied)
+	if t.job.Plan.Partial != nil {
+		return t.replayChosen(ctx)
+	}
+	return t.replayStream(ctx, open(t.applied))
+}
+
+// replayStream applies all of a stream, and closes it.
+func (t *Target) replayStream(ctx context.Context, s *archive.Stream) error {
 	defer s.Close()
+	base := t.job.Plan.Base.Seq
+	total := int64(t.job.Plan.Seq - base)
 	for {
 		rec, err := s.Next()
 		if errors.Is(err, io.EOF) {
@@ -176,7 +185,7 @@ func (t *Target) Replay(ctx context.Context, open func(after change.Seq) *archiv
 			return err
 		}
 		if rec.Kind == segment.Begin && rec.Seq%256 == 0 {
-			t.job.Progress(restore.PhaseReplay, int64(rec.Seq-from), total, "transactions")
+			t.job.Progress(restore.PhaseReplay, int64(rec.Seq-base), total, "transactions")
 		}
 	}
 }
@@ -322,6 +331,9 @@ func (r *replay) change(ctx context.Context) error {
 		}
 		return nil
 	}
+	if skip, err := r.passes(ctx, ev.Relation); skip || err != nil {
+		return err
+	}
 	h, err := r.heap(ctx, ev.Relation)
 	if err != nil {
 		return &restore.RecordError{Seq: r.seq, Err: err}
@@ -375,6 +387,7 @@ func (r *replay) heap(ctx context.Context, rel *change.Relation) (*heap, error) 
 func (r *replay) forget() {
 	clear(r.heaps)
 	clear(r.tables)
+	clear(r.passed)
 }
 
 func (r *replay) insert(h *heap) error {
@@ -468,6 +481,11 @@ func (r *replay) truncate(ctx context.Context) error {
 	var names []string
 	for _, rel := range r.event.Relations {
 		if rel.Schema == ourSchema {
+			continue
+		}
+		if skip, err := r.passes(ctx, rel); err != nil {
+			return o.fail(err)
+		} else if skip {
 			continue
 		}
 		h, err := r.heap(ctx, rel)

@@ -27,6 +27,9 @@ func (t *Target) readSchema(ctx context.Context) (err error) {
 	if also := t.schema.leaveOut(t.engine.Publications); len(also) > 0 {
 		t.warn("left out, since they need txreel's own schema: %s", strings.Join(also, ", "))
 	}
+	if err := t.narrow(); err != nil {
+		return err
+	}
 	if major(t.control.PgConn()) < 17 { // pg_restore 17 sets what older servers do not know
 		t.schema.preamble = strings.Replace(t.schema.preamble, "SET transaction_timeout = 0;\n", "", 1)
 	}
@@ -122,13 +125,18 @@ func (t *Target) createSchema(ctx context.Context) error {
 			return fmt.Errorf("create schema %s: %w", bookSchema, err)
 		}
 		plan := t.plan()
-		_, err := conn.Exec(ctx, "INSERT INTO txreel_restore.progress VALUES ($1, $2, $3, $4, $5, $6)",
-			plan[0], plan[1], plan[2], plan[3], t.job.Plan.Base.Seq.String(), string(counts))
+		_, err := conn.Exec(ctx, "INSERT INTO txreel_restore.progress VALUES ($1, $2, $3, $4, $5, $6, $7)",
+			plan[0], plan[1], plan[2], plan[3], plan[4], t.job.Plan.Base.Seq.String(), string(counts))
 		if err != nil {
 			return fmt.Errorf("note the restore's plan: %w", err)
 		}
 		if err := t.beginFold(ctx, conn); err != nil {
 			return err
+		}
+		for _, name := range t.aside {
+			if _, err := conn.Exec(ctx, "INSERT INTO txreel_restore.aside VALUES ($1::regclass)", name); err != nil {
+				return fmt.Errorf("note that table %s has no rows: %w", name, err)
+			}
 		}
 		err = openIdentities(ctx, conn)
 		failpoint.Hit(failpoint.RestoreSchemaMade)

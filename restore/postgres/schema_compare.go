@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
 	"txreel/archive"
+	"txreel/restore"
 	"txreel/sources/postgres/pgbase"
 )
 
@@ -63,6 +65,17 @@ func (t *Target) objectsOf(ctx context.Context, b *archive.Base) (map[string]sch
 		return nil, err
 	}
 	s.leaveOut(e.Publications)
+	if p := t.job.Plan.Partial; p != nil {
+		c, err := s.choose(&p.Selection)
+		var unmatched *restore.UnmatchedError
+		if errors.As(err, &unmatched) { // all of it is gone, or not there yet
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		s = c.script()
+	}
 	ending := regexp.MustCompile(`(?m)^--(?: Completed on .*| PostgreSQL database dump complete)?$`) // of the script, behind its last entry
 	all := make(map[string]schemaObject)
 	for _, o := range slices.Concat(s.pre, s.post) {

@@ -43,7 +43,10 @@ type Target struct {
 
 	job      *restore.Job
 	engine   pgbase.Engine
-	tables   []table // of the base, without our own
+	tables   []table         // of the base, without our own
+	chosen   map[uint32]bool // OIDs of tables of the base that a partial restore restores
+	others   map[uint32]bool // OIDs of tables of the base that are not restored
+	aside    []string        // tables, quoted, that are there without rows since others are made of them
 	schema   *script
 	roles    []string // missing in the target, to be created
 	resumed  bool

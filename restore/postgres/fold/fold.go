@@ -42,6 +42,9 @@ type Span struct {
 	From, To change.Seq
 	// Skip, if not nil, names transactions behind From that are passed over, since the base has them.
 	Skip func(change.Seq) bool
+	// Passed, if not nil, names segments by their first transaction that hold no change of the tables, by their index: they are
+	// not fetched, and changes of other tables in those that are count for nothing.
+	Passed func(first change.Seq) bool
 }
 
 // Table is a table of the base.

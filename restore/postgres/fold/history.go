@@ -64,6 +64,16 @@ func (f *Fold) list(ctx context.Context, order, work chan<- *task) error {
 			return nil
 		}
 		t := &task{index: archive.SegmentIndex{Tail: x.Tail, Key: x.Key}, pieces: make(chan *piece)}
+		if f.span.Passed != nil && f.span.Passed(x.First()) {
+			t.hash, t.passed = x.Hash, true
+			close(t.pieces)
+			select {
+			case order <- t:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 		for _, to := range []chan<- *task{order, work} {
 			select {
 			case to <- t:
@@ -104,6 +114,9 @@ func (f *Fold) gather(ctx context.Context, order <-chan *task, write chan<- *pie
 			return fmt.Errorf("%w: the segment behind %s does not continue it: the hash it names is %x, the segment's is %x", archive.ErrCorrupt, t.index.Key, *behind, t.hash)
 		}
 		behind = &t.prev
+		if t.passed { // what it names as the one before it stands in the segment itself
+			behind = nil
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err // the list may have ended before its time

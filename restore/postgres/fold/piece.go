@@ -93,6 +93,7 @@ type task struct {
 	err    error       // set before that
 	prev   segment.Hash
 	hash   segment.Hash
+	passed bool // it is not fetched; hash is what the index says
 }
 
 // reader reads segments into pieces. One goroutine uses it.

@@ -33,6 +33,9 @@ func (f *Fold) shape(m []byte) (uint32, *shape, error) {
 	}
 	s := &shape{name: r.Schema + "." + r.Name, columns: len(r.Columns)}
 	i, ok := f.byName[s.name]
+	if !ok && f.span.Passed != nil {
+		return r.ID, nil, nil
+	}
 	if !ok {
 		s.err = fmt.Errorf("%w: table %s is not in the base", ErrNotFoldable, s.name)
 		return r.ID, s, nil

@@ -1,0 +1,271 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"txreel/archive"
+	"txreel/internal/dbtest"
+	"txreel/restore"
+)
+
+// selection names tables by patterns of package path, and schemas.
+func selection(tables, schemas []string) restore.Selection {
+	s := restore.Selection{Schemas: schemas}
+	for _, text := range tables {
+		s.Tables = append(s.Tables, restore.Pattern{Text: text, Match: func(schema, name string) bool {
+			ok, err := path.Match(text, schema+"."+name)
+			return ok && err == nil
+		}})
+	}
+	return s
+}
+
+// meter counts the bytes that are read of objects.
+type meter struct {
+	archive.Store
+	mu    sync.Mutex
+	bytes int64
+	keys  map[string]int64 // read as a whole or in part
+}
+
+// Open implements archive.Store.
+func (m *meter) Open(ctx context.Context, key string, off, length int64) (io.ReadCloser, int64, error) {
+	body, size, err := m.Store.Open(ctx, key, off, length)
+	if err != nil {
+		return nil, 0, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &metered{body, m, key}, size, nil
+}
+
+type metered struct {
+	io.ReadCloser
+	of  *meter
+	key string
+}
+
+// Read implements io.Reader.
+func (b *metered) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.of.mu.Lock()
+	defer b.of.mu.Unlock()
+	b.of.bytes += int64(n)
+	b.of.keys[b.key] += int64(n)
+	return n, err
+}
+
+// restorePart restores a selection into a new database, and returns what was read for it.
+func restorePart(t testing.TB, r *recorder, g restore.Goal, s *restore.Selection, name string) (url string, rep *restore.Report, read *meter) {
+	t.Helper()
+	ctx := context.Background()
+	url, err := r.pg.CreateDB(ctx, name)
+	r.check(err)
+	read = &meter{Store: r.archive.Store, keys: map[string]int64{}}
+	a, err := archive.Open(ctx, read)
+	r.check(err)
+	var choose restore.Chooser
+	if s != nil {
+		choose = Chooser(a, *s, Options{PgRestore: r.pg.Client("pg_restore")})
+	}
+	p, err := restore.MakePartialPlan(ctx, a, Dialect{}, g, choose)
+	if err != nil {
+		t.Fatalf("plan: %v", err)
+	}
+	target, err := Open(ctx, url, Options{PgRestore: r.pg.Client("pg_restore"), Exact: r.exact})
+	r.check(err)
+	defer target.Close()
+	rep, err = restore.Run(ctx, a, p, target, restore.Options{Jobs: 2})
+	if err != nil {
+		t.Fatalf("restore of %v: %v", s, err)
+	}
+	return url, rep, read
+}
+
+const partialSchema = `
+CREATE SCHEMA sales; CREATE SCHEMA util; CREATE SCHEMA other;
+CREATE TYPE util.mood AS ENUM ('sad', 'happy');
+CREATE TYPE util.pair AS (a int, b text);
+CREATE DOMAIN util.posint AS int CHECK (VALUE > 0);
+CREATE FUNCTION util.inner_twice(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1 * 2; END';
+CREATE FUNCTION util.twice(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN util.inner_twice($1); END';
+CREATE FUNCTION util.unused() RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION util.stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.v := NEW.v || ''!''; INSERT INTO other.audit_trail VALUES (1); RETURN NEW; END';
+CREATE SEQUENCE util.numbers START 7;
+CREATE TABLE other.audit_trail (n int); ALTER TABLE other.audit_trail REPLICA IDENTITY FULL;
+CREATE TABLE other.customers (id serial PRIMARY KEY, v text);
+CREATE TABLE other.big (id int PRIMARY KEY, v text);
+CREATE TABLE sales.items (id serial PRIMARY KEY, n int DEFAULT nextval('util.numbers'), mood util.mood, pair util.pair, pos util.posint, v text,
+	a int, twice int GENERATED ALWAYS AS (util.twice(a)) STORED, customer int REFERENCES other.customers, CHECK (a > -1));
+CREATE INDEX items_twice ON sales.items (util.twice(pos));
+CREATE TABLE sales.lines (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, item int REFERENCES sales.items, v text);
+CREATE TABLE sales.nokey (k int, v text); ALTER TABLE sales.nokey REPLICA IDENTITY FULL;
+CREATE TABLE sales.part (k int, region text, v text, PRIMARY KEY (k, region)) PARTITION BY LIST (region);
+CREATE TABLE sales.part_e PARTITION OF sales.part FOR VALUES IN ('e');
+CREATE TABLE sales.part_w PARTITION OF sales.part FOR VALUES IN ('w');
+CREATE TABLE other.parent (a int PRIMARY KEY); CREATE TABLE sales.child (b int PRIMARY KEY) INHERITS (other.parent);
+CREATE VIEW sales.both AS SELECT i.id, c.v FROM sales.items i JOIN other.customers c ON c.id = i.customer;
+CREATE VIEW sales.own AS SELECT id FROM sales.items;
+CREATE TRIGGER stamp BEFORE UPDATE ON sales.items FOR EACH ROW EXECUTE FUNCTION util.stamp();
+ALTER TABLE sales.items ENABLE ROW LEVEL SECURITY; CREATE POLICY everybody ON sales.items USING (true);
+CREATE POLICY few ON sales.items USING (EXISTS (SELECT FROM other.customers));
+COMMENT ON COLUMN sales.items.v IS 'a comment';
+INSERT INTO other.customers (v) SELECT 'c' || i FROM generate_series(1, 50) i;
+INSERT INTO other.big SELECT i, md5(i::text) || md5((i + 1)::text) FROM generate_series(1, 20000) i;
+INSERT INTO sales.items (mood, pair, pos, v, a, customer) SELECT 'sad', (i, 'x')::util.pair, i, 'v' || i, i, 1 + i % 50 FROM generate_series(1, 300) i;
+INSERT INTO sales.lines (item, v) SELECT 1 + i % 300, 'l' || i FROM generate_series(1, 200) i;
+INSERT INTO sales.nokey SELECT i % 10, 'n' FROM generate_series(1, 100) i;
+INSERT INTO sales.part SELECT i, CASE WHEN i % 2 = 0 THEN 'e' ELSE 'w' END, 'p' FROM generate_series(1, 100) i;
+INSERT INTO other.parent VALUES (1); INSERT INTO sales.child VALUES (2, 3);
+`
+
+// only leaves of a database's tables those that a name begins.
+func only(d map[string]dbtest.TableDump, names ...string) map[string]dbtest.TableDump {
+	for name := range d {
+		if !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(name, n) }) {
+			delete(d, name)
+		}
+	}
+	return d
+}
+
+// TestPartial restores some tables, with all that they are made of, and reads no more than that of the archive.
+func TestPartial(t *testing.T) {
+	pg := dbtest.PG(t, "log_min_error_statement=panic")
+	createDB(t, pg, "src", partialSchema)
+	r := record(t, pg, "src")
+	base := r.base()
+	big := func() { // in segments of its own, which compress little
+		r.exec(`DO $$BEGIN FOR i IN 1..40 LOOP UPDATE other.big SET v = (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 16 + id % 2)) WHERE id % 50 = i; COMMIT; END LOOP; END$$`)
+		r.capture()
+	}
+	big()
+	r.exec(`DO $$BEGIN FOR i IN 1..20 LOOP
+		UPDATE sales.items SET a = a + 1, pos = pos + 1 WHERE id = i;
+		INSERT INTO sales.lines (item, v) VALUES (i, 'new');
+		UPDATE sales.nokey SET v = 'w' || i WHERE ctid = (SELECT ctid FROM sales.nokey WHERE k = i % 10 LIMIT 1);
+		UPDATE sales.part SET v = 'q', region = 'e' WHERE k = i;
+		DELETE FROM other.audit_trail;
+		COMMIT;
+	END LOOP; END$$`)
+	r.exec(`INSERT INTO sales.items (mood, pos, v, a) VALUES ('happy', 1, 'last', 5); TRUNCATE other.audit_trail; UPDATE sales.child SET a = 9;`)
+	r.capture()
+	big()
+	seq := r.capture().Seq
+	source := content(t, pg.URL("src"))
+	goal := restore.Goal{Kind: restore.AtSeq, Seq: seq}
+	_, _, whole := restorePart(t, r, goal, nil, "whole")
+	for _, exact := range []bool{false, true} {
+		r.exact = exact
+		items := selection([]string{"sales.items"}, nil)
+		name := fmt.Sprintf("items_%t", exact)
+		url, rep, read := restorePart(t, r, goal, &items, name)
+		if d := dbtest.Diff(only(copyOf(source), `"sales"."items"`), content(t, url)); d != "" {
+			t.Errorf("exact %t: the table is not the source's:\n%s", exact, d)
+		}
+		if (rep.Folded == 0) != exact {
+			t.Errorf("exact %t: folded to %s: %v", exact, rep.Folded, rep.Warnings)
+		}
+		checkItems(t, pg, name, rep)
+		if read.bytes*8 > whole.bytes {
+			t.Errorf("exact %t: %d bytes were read, for everything %d", exact, read.bytes, whole.bytes)
+		}
+		p := rep.Partial
+		if p.Segments == 0 || p.Segments >= p.SegmentsAll || p.BaseBytes*4 > p.BaseBytesAll {
+			t.Errorf("the report says it read %d of %d segments, %d of %d bytes of the base", p.Segments, p.SegmentsAll, p.BaseBytes, p.BaseBytesAll)
+		}
+		for i := range base.Tables {
+			for _, c := range base.Tables[i].Chunks {
+				if got, want := read.keys[base.Key(c.Name)] > 0, base.Tables[i].Name == "items"; got != want {
+					t.Errorf("chunk %s of table %s was read: %t", c.Name, base.Tables[i].Name, got)
+				}
+			}
+		}
+		t.Logf("exact %t: %d of %d bytes", exact, read.bytes, whole.bytes)
+
+		all := selection(nil, []string{"sales"})
+		url, rep, _ = restorePart(t, r, goal, &all, fmt.Sprintf("sales_%t", exact))
+		if d := dbtest.Diff(only(copyOf(source), `"sales"`), only(content(t, url), `"sales"`)); d != "" {
+			t.Errorf("exact %t: the schema is not the source's:\n%s", exact, d)
+		}
+		if got := rep.Partial.Structure; len(got) != 1 || got[0] != "other.parent" {
+			t.Errorf("without rows came %v", got)
+		}
+		if left := names(rep.Partial.LeftOut); !slices.Contains(left, "view sales.both") || slices.Contains(left, "view sales.own") {
+			t.Errorf("left out: %v", left)
+		}
+		part := selection([]string{"sales.part"}, nil)
+		url, _, _ = restorePart(t, r, goal, &part, fmt.Sprintf("part_%t", exact))
+		if d := dbtest.Diff(only(copyOf(source), `"sales"."part`), content(t, url)); d != "" {
+			t.Errorf("exact %t: the partitions are not the source's:\n%s", exact, d)
+		}
+	}
+}
+
+func copyOf(d map[string]dbtest.TableDump) map[string]dbtest.TableDump {
+	c := make(map[string]dbtest.TableDump, len(d))
+	for k, v := range d {
+		c[k] = v
+	}
+	return c
+}
+
+func names(left []restore.LeftOut) (all []string) {
+	for _, l := range left {
+		all = append(all, l.Object)
+	}
+	return all
+}
+
+// checkItems looks at what came along with the table, and what did not.
+func checkItems(t *testing.T, pg *dbtest.Postgres, db string, rep *restore.Report) {
+	t.Helper()
+	for sql, want := range map[string]string{
+		`SELECT string_agg(relname, ' ' ORDER BY relname COLLATE "C") FROM pg_class WHERE relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('sales', 'util', 'other'))`: "items items_id_seq items_pkey items_twice numbers pair",
+		`SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'util'::regnamespace`:                                                                     "inner_twice stamp twice",
+		`SELECT string_agg(conname, ' ' ORDER BY conname) FROM pg_constraint WHERE conrelid = 'sales.items'::regclass AND contype <> 'n'`:                                             "items_a_check items_pkey",
+		`SELECT string_agg(tgname, ' ') FROM pg_trigger WHERE tgrelid = 'sales.items'::regclass`:                                                                                      "stamp",
+		`SELECT string_agg(polname, ' ') FROM pg_policy`:                                                                                                                              "everybody",
+		`SELECT col_description('sales.items'::regclass, 6)`:                                                                                                                          "a comment",
+		`SELECT count(*) FROM pg_namespace WHERE nspname IN ('other', 'txreel_restore')`:                                                                                              "0",
+		`SELECT nextval('sales.items_id_seq') > 301 AND nextval('util.numbers') > 300`:                                                                                                "t",
+	} {
+		if got := pg.MustQuery(t, db, sql)[0][0]; got != want {
+			t.Errorf("%s: %s: got %q, want %q", db, sql, got, want)
+		}
+	}
+	left := names(rep.Partial.LeftOut)
+	for _, want := range []string{"fk constraint sales.items items_customer_fkey", "policy sales.items few", "table other.audit_trail"} {
+		if !slices.Contains(left, want) {
+			t.Errorf("%s is not named as left out: %v", want, left)
+		}
+	}
+	if len(rep.Tables) != 1 || rep.Tables[0].Table != "sales.items" {
+		t.Errorf("verified were %v", rep.Tables)
+	}
+}
+
+// TestPartialRefused asks for what is not there.
+func TestPartialRefused(t *testing.T) {
+	pg := dbtest.PG(t, "log_min_error_statement=panic")
+	r := small(t, pg, "src")
+	for text, close := range map[string]string{"public.b_": "public.b", "sales.a": "public.a", "nothing.like_it": ""} {
+		s := selection([]string{text}, nil)
+		_, err := restore.MakePartialPlan(context.Background(), r.archive, Dialect{}, restore.Goal{}, Chooser(r.archive, s, Options{PgRestore: pg.Client("pg_restore")}))
+		var unmatched *restore.UnmatchedError
+		if !errors.As(err, &unmatched) {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if close != "" && !slices.Contains(unmatched.Close, close) || close == "" && len(unmatched.Close) > 0 {
+			t.Errorf("%s: close are %v, want %q", text, unmatched.Close, close)
+		}
+	}
+}
