@@ -23,7 +23,8 @@ type chooser struct {
 	rows  map[int]bool // tables whose rows are restored, a subset
 	named map[int]bool // views that are asked for, and whatever else a chosen schema has
 	left  []restore.LeftOut
-	seen  map[int]bool // entries that are named as left out
+	seen  map[int]bool    // entries that are named as left out
+	gone  map[string]bool // parts of chosen tables that are left out, by partName
 }
 
 // Chooser returns what finds out which tables and objects of a base a selection means. It writes nothing.
@@ -62,7 +63,7 @@ func isRoutine(e *entry) bool {
 
 // choose finds what a selection means.
 func (s *script) choose(sel *restore.Selection) (*chooser, error) {
-	c := &chooser{of: s, byID: make(map[int]*entry), all: slices.Concat(s.pre, s.post), in: make(map[int]bool), rows: make(map[int]bool), named: make(map[int]bool), seen: make(map[int]bool)}
+	c := &chooser{of: s, byID: make(map[int]*entry), all: slices.Concat(s.pre, s.post), in: make(map[int]bool), rows: make(map[int]bool), named: make(map[int]bool), seen: make(map[int]bool), gone: make(map[string]bool)}
 	for _, e := range c.all {
 		c.byID[e.id] = e
 	}
@@ -264,11 +265,17 @@ func (c *chooser) may(e *entry) {
 		maps.Copy(c.in, got)
 		return
 	}
+	if p := c.subject(e); p != nil {
+		c.gone[partName(e.kind, strings.TrimPrefix(e.name, p.name+" "))] = true
+	}
 	if !c.seen[e.id] {
 		c.seen[e.id] = true
 		c.left = append(c.left, restore.LeftOut{Object: strings.ToLower(e.kind) + " " + qualified(e), Why: "it needs " + strings.ToLower(missing.kind) + " " + qualified(missing) + ", which is not chosen"})
 	}
 }
+
+// partName is a part of some table by its kind, in pg_dump's words, and its name.
+func partName(kind, name string) string { return kind + " " + name }
 
 // reach follows what an entry needs into got. It returns what of that stands in the way.
 func (c *chooser) reach(e *entry, got map[int]bool) (missing *entry) {
@@ -429,6 +436,7 @@ func (t *Target) narrow() error {
 		}
 		return !chosen
 	})
+	t.gone = c.gone
 	e := &t.engine
 	e.Roles = slices.DeleteFunc(e.Roles, func(r string) bool { return !c.mentions(r) })
 	e.MatViews = slices.DeleteFunc(e.MatViews, func(n pgbase.Name) bool { return !there[n.Schema+"."+n.Name] })

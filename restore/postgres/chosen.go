@@ -2,8 +2,10 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -186,6 +188,58 @@ func (d *definer) dropChosen(ctx context.Context, e *ddl.Entry) error {
 	}
 	d.drops = mine
 	return d.command(ctx, e)
+}
+
+// withoutLeftOut removes from the description of a table the parts that a partial restore leaves out.
+func (t *Target) withoutLeftOut(state []byte) []byte {
+	if len(t.gone) == 0 {
+		return state
+	}
+	var all map[string]any
+	if json.Unmarshal(state, &all) != nil {
+		return state // it is compared as it is
+	}
+	is, ok := all["is"].(map[string]any)
+	if !ok {
+		return state
+	}
+	for key, kind := range map[string]string{"constraints": "FK CONSTRAINT", "policies": "POLICY", "triggers": "TRIGGER", "rules": "RULE"} {
+		parts, ok := is[key].([]any)
+		if !ok {
+			continue
+		}
+		if parts = slices.DeleteFunc(parts, func(p any) bool { return t.isGone(kind, p) }); len(parts) == 0 {
+			delete(is, key)
+		} else {
+			is[key] = parts
+		}
+	}
+	b, err := json.Marshal(all)
+	if err != nil {
+		return state
+	}
+	return b
+}
+
+// isGone reports whether a part, as descriptions have it, is left out: its name comes first, or in a command that makes it.
+func (t *Target) isGone(kind string, part any) bool {
+	list, ok := part.([]any)
+	if !ok || len(list) == 0 {
+		return false
+	}
+	first, ok := list[0].(string)
+	if !ok {
+		return false
+	}
+	if kind == "FK CONSTRAINT" || kind == "POLICY" {
+		return t.gone[partName(kind, first)]
+	}
+	for name := range t.gone {
+		if bare, ok := strings.CutPrefix(name, partName(kind, "")); ok && (strings.Contains(first, kind+" "+bare+" ") || strings.Contains(first, kind+" "+quote(bare)+" ")) {
+			return true
+		}
+	}
+	return false
 }
 
 // undefined reports whether all texts tried for a command failed since something is not there.

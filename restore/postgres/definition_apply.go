@@ -401,7 +401,7 @@ func (d *definer) compare(ctx context.Context, e *ddl.Entry) error {
 		if !there {
 			return &notEqualError{object: o.Kind + " " + o.Identity, want: "there", got: notThere}
 		}
-		if where, want, have := differ(o.State, got, d.r.target.opts.NoOwner); where != "" && d.sameMajor() {
+		if where, want, have := differ(d.r.target.withoutLeftOut(o.State), d.r.target.withoutLeftOut(got), d.r.target.opts.NoOwner); where != "" && d.sameMajor() {
 			return &notEqualError{object: o.Kind + " " + o.Identity + where, want: clip(want), got: clip(have)}
 		}
 	}

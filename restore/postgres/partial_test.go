@@ -14,6 +14,7 @@ import (
 	"txreel/archive"
 	"txreel/internal/dbtest"
 	"txreel/restore"
+	"txreel/sources/postgres/ddl"
 )
 
 // selection names tables by patterns of package path, and schemas.
@@ -267,5 +268,70 @@ func TestPartialRefused(t *testing.T) {
 		if close != "" && !slices.Contains(unmatched.Close, close) || close == "" && len(unmatched.Close) > 0 {
 			t.Errorf("%s: close are %v, want %q", text, unmatched.Close, close)
 		}
+	}
+}
+
+// logDefinitions makes the source write down changes of definitions, as setup does.
+func (r *recorder) logDefinitions() {
+	r.t.Helper()
+	r.exec(ddl.Install(true))
+	for _, tr := range ddl.Triggers() {
+		r.exec("CREATE EVENT TRIGGER " + tr.Name + " ON " + tr.Event + " EXECUTE FUNCTION " + ddl.Function + "; ALTER EVENT TRIGGER " + tr.Name + " ENABLE ALWAYS")
+	}
+}
+
+// TestPartialDefinitions restores tables behind changes of the schema, to them and to others.
+func TestPartialDefinitions(t *testing.T) {
+	pg := dbtest.PG(t, "log_min_error_statement=panic")
+	createDB(t, pg, "src", partialSchema)
+	r := record(t, pg, "src")
+	r.logDefinitions()
+	r.base()
+	for _, sql := range []string{
+		`UPDATE sales.items SET a = 7 WHERE id < 5; UPDATE other.big SET v = 'x' WHERE id < 5`,
+		`ALTER TABLE other.big ADD COLUMN extra text DEFAULT 'e'; CREATE INDEX ON other.big (extra); GRANT SELECT ON other.big TO PUBLIC`,
+		`UPDATE other.big SET extra = 'f' WHERE id < 9; UPDATE sales.items SET a = 8 WHERE id < 5`,
+		`CREATE TYPE util.colour AS ENUM ('red'); ALTER TABLE sales.items ADD COLUMN colour util.colour, ADD COLUMN extra int DEFAULT 5`,
+		`INSERT INTO sales.items (pos, v, a, colour) VALUES (1, 'red', 1, 'red')`,
+		`CREATE TABLE other.fresh (id int PRIMARY KEY, v text); INSERT INTO other.fresh VALUES (1, 'f'); CREATE TABLE other.made AS SELECT 1 AS n`,
+		`CREATE VIEW other.seen AS SELECT * FROM other.fresh; CREATE TRIGGER stamp BEFORE UPDATE ON other.fresh FOR EACH ROW EXECUTE FUNCTION util.stamp()`,
+		`CREATE TABLE sales.part_x PARTITION OF sales.part FOR VALUES IN ('x'); INSERT INTO sales.part VALUES (1, 'x', 'new'); UPDATE sales.part SET v = 'z' WHERE k = 3`,
+		`ALTER TABLE sales.items RENAME TO goods; ALTER TABLE other.big RENAME TO items; ALTER TABLE other.items SET SCHEMA sales`,
+		`UPDATE sales.goods SET a = 9 WHERE id < 4; DELETE FROM sales.goods WHERE id = 290; UPDATE sales.items SET v = 'y' WHERE id < 4`,
+		`DROP TABLE other.customers CASCADE; DROP INDEX sales.items_twice; INSERT INTO other.fresh VALUES (2, 'g')`,
+		`TRUNCATE other.fresh, sales.part_e; INSERT INTO sales.part VALUES (2, 'e', 'again')`,
+	} {
+		r.exec(sql)
+	}
+	before := r.capture().Seq
+	source := content(t, pg.URL("src"))
+	r.exec(`CREATE TABLE other.later (id int PRIMARY KEY); INSERT INTO other.later VALUES (1); ALTER TABLE sales.goods ADD COLUMN later int REFERENCES other.later; UPDATE sales.goods SET later = 1`)
+	after := r.capture().Seq
+	s := selection([]string{"sales.items", "sales.part"}, nil)
+	for _, exact := range []bool{false, true} {
+		r.exact = exact
+		db := fmt.Sprintf("changed_%t", exact)
+		url, rep, _ := restorePart(t, r, restore.Goal{Kind: restore.AtSeq, Seq: before}, &s, db)
+		if d := dbtest.Diff(only(copyOf(source), `"sales"."goods"`, `"sales"."part`), content(t, url)); d != "" {
+			t.Errorf("exact %t: the tables are not the source's:\n%s", exact, d)
+		}
+		var tables []string
+		for _, tab := range rep.Tables {
+			tables = append(tables, tab.Table)
+		}
+		if want := []string{"sales.goods", "sales.part_e", "sales.part_w", "sales.part_x"}; !slices.Equal(tables, want) {
+			t.Errorf("exact %t: verified were %v, want %v", exact, tables, want)
+		}
+		if got := pg.MustQuery(t, db, `SELECT string_agg(relname, ' ' ORDER BY relname COLLATE "C") FROM pg_class WHERE relkind IN ('r', 'p', 'v') AND relnamespace::regnamespace::text !~ '^pg_|^information'`)[0][0]; got != "goods part part_e part_w part_x" {
+			t.Errorf("exact %t: there are %s", exact, got)
+		}
+	}
+	url, err := pg.CreateDB(context.Background(), "stopped")
+	r.check(err)
+	p, err := restore.MakePartialPlan(context.Background(), r.archive, Dialect{}, restore.Goal{Kind: restore.AtSeq, Seq: after}, Chooser(r.archive, s, Options{PgRestore: pg.Client("pg_restore")}))
+	r.check(err)
+	_, err = runPlan(context.Background(), r, p, url, false)
+	if !errors.Is(err, restore.ErrDefinitionChanged) || !strings.Contains(err.Error(), "something that is not") {
+		t.Errorf("a foreign key to a table that is not chosen: %v", err)
 	}
 }

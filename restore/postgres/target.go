@@ -47,6 +47,7 @@ type Target struct {
 	chosen   map[uint32]bool // OIDs of tables of the base that a partial restore restores
 	others   map[uint32]bool // OIDs of tables of the base that are not restored
 	aside    []string        // tables, quoted, that are there without rows since others are made of them
+	gone     map[string]bool // parts of restored tables that are left out, by partName
 	schema   *script
 	roles    []string // missing in the target, to be created
 	resumed  bool
