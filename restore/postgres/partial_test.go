@@ -112,7 +112,7 @@ CREATE TABLE sales.nokey (k int, v text); ALTER TABLE sales.nokey REPLICA IDENTI
 CREATE TABLE sales.part (k int, region text, v text, PRIMARY KEY (k, region)) PARTITION BY LIST (region);
 CREATE TABLE sales.part_e PARTITION OF sales.part FOR VALUES IN ('e');
 CREATE TABLE sales.part_w PARTITION OF sales.part FOR VALUES IN ('w');
-CREATE TABLE other.parent (a int PRIMARY KEY); CREATE TABLE sales.child (b int PRIMARY KEY) INHERITS (other.parent);
+CREATE TABLE other.parent (a int PRIMARY KEY); CREATE TABLE sales.child (b int PRIMARY KEY, ref int REFERENCES other.parent) INHERITS (other.parent);
 CREATE VIEW sales.both AS SELECT i.id, c.v FROM sales.items i JOIN other.customers c ON c.id = i.customer;
 CREATE VIEW sales.own AS SELECT id FROM sales.items;
 CREATE TRIGGER stamp BEFORE UPDATE ON sales.items FOR EACH ROW EXECUTE FUNCTION util.stamp();
@@ -125,7 +125,7 @@ INSERT INTO sales.items (mood, pair, pos, v, a, customer) SELECT 'sad', (i, 'x')
 INSERT INTO sales.lines (item, v) SELECT 1 + i % 300, 'l' || i FROM generate_series(1, 200) i;
 INSERT INTO sales.nokey SELECT i % 10, 'n' FROM generate_series(1, 100) i;
 INSERT INTO sales.part SELECT i, CASE WHEN i % 2 = 0 THEN 'e' ELSE 'w' END, 'p' FROM generate_series(1, 100) i;
-INSERT INTO other.parent VALUES (1); INSERT INTO sales.child VALUES (2, 3);
+INSERT INTO other.parent VALUES (1); INSERT INTO sales.child VALUES (2, 3, 1);
 `
 
 // only leaves of a database's tables those that a name begins.
@@ -200,7 +200,7 @@ func TestPartial(t *testing.T) {
 		if got := rep.Partial.Structure; len(got) != 1 || got[0] != "other.parent" {
 			t.Errorf("without rows came %v", got)
 		}
-		if left := names(rep.Partial.LeftOut); !slices.Contains(left, "view sales.both") || slices.Contains(left, "view sales.own") {
+		if left := names(rep.Partial.LeftOut); !slices.Contains(left, "view sales.both") || !slices.Contains(left, "fk constraint sales.child child_ref_fkey") || slices.Contains(left, "view sales.own") {
 			t.Errorf("left out: %v", left)
 		}
 		part := selection([]string{"sales.part"}, nil)
@@ -333,5 +333,55 @@ func TestPartialDefinitions(t *testing.T) {
 	_, err = runPlan(context.Background(), r, p, url, false)
 	if !errors.Is(err, restore.ErrDefinitionChanged) || !strings.Contains(err.Error(), "something that is not") {
 		t.Errorf("a foreign key to a table that is not chosen: %v", err)
+	}
+}
+
+// TestPartialKill kills restores of one table at random moments until one comes through, and refuses to go on with another selection.
+func TestPartialKill(t *testing.T) {
+	pg := dbtest.PG(t, "log_min_error_statement=panic")
+	createDB(t, pg, "src", `
+		CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text);
+		CREATE TABLE c (id serial PRIMARY KEY, a int REFERENCES a, v text UNIQUE);
+		INSERT INTO a SELECT i, 'v' || i FROM generate_series(1, 2000) i; INSERT INTO b SELECT i, 'v' || i FROM generate_series(1, 2000) i;
+		INSERT INTO c (a, v) SELECT i, 'c' || i FROM generate_series(1, 2000) i;`)
+	r := record(t, pg, "src")
+	r.perSeg, r.pieces = 50, 6
+	r.base()
+	r.exec(`DO $$BEGIN FOR i IN 1..1500 LOOP
+		UPDATE b SET v = v || 'x' WHERE id = 1 + i * 7 % 2000;
+		IF i / 100 % 2 = 0 THEN INSERT INTO c (a, v) VALUES (1 + i % 2000, 'd' || i); DELETE FROM c WHERE id = i; END IF;
+		COMMIT;
+	END LOOP; END$$`)
+	seq := r.capture().Seq
+	for name, exact := range map[string]bool{"exact": true, "folded": false} {
+		url, err := pg.CreateDB(context.Background(), name)
+		r.check(err)
+		killed(t, childJob{Archive: r.dir, URL: url, Seq: seq, PgRestore: pg.Client("pg_restore"), Exact: exact, Tables: []string{"public.c"}})
+		if d := dbtest.Diff(only(content(t, pg.URL("src")), `"public"."c"`), content(t, url)); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+	url, err := pg.CreateDB(context.Background(), "half")
+	r.check(err)
+	goal := restore.Goal{Kind: restore.AtSeq, Seq: seq}
+	plan := func(tables ...string) *restore.Plan {
+		p, err := restore.MakePartialPlan(context.Background(), r.archive, Dialect{}, goal, Chooser(r.archive, selection(tables, nil), Options{PgRestore: pg.Client("pg_restore")}))
+		r.check(err)
+		return p
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	target, err := Open(ctx, url, Options{PgRestore: pg.Client("pg_restore")})
+	r.check(err)
+	_, err = restore.Run(ctx, r.archive, plan("public.c"), target, restore.Options{Jobs: 1, Progress: func(restore.Phase, int64, int64, string) { cancel() }})
+	target.Close()
+	if err == nil {
+		t.Fatal("the restore was not interrupted")
+	}
+	_, err = runPlan(context.Background(), r, plan("public.b"), url, false)
+	if !errors.Is(err, restore.ErrOtherRestore) || !strings.Contains(err.Error(), "--table public.c") {
+		t.Errorf("another selection: %v", err)
+	}
+	if _, err = runPlan(context.Background(), r, plan("public.c"), url, false); err != nil {
+		t.Errorf("the same selection: %v", err)
 	}
 }

@@ -26,6 +26,7 @@ type childJob struct {
 	Seq                     change.Seq
 	Exact                   bool
 	Memory                  int64
+	Tables                  []string // patterns; none for everything
 }
 
 // TestRestoreChild is the process that TestKill kills; by itself it does nothing.
@@ -47,7 +48,11 @@ func TestRestoreChild(t *testing.T) {
 	fail(err)
 	a, err := archive.Open(ctx, store)
 	fail(err)
-	p, err := restore.MakePlan(ctx, a, Dialect{}, restore.Goal{Kind: restore.AtSeq, Seq: job.Seq})
+	var choose restore.Chooser
+	if len(job.Tables) > 0 {
+		choose = Chooser(a, selection(job.Tables, nil), Options{PgRestore: job.PgRestore})
+	}
+	p, err := restore.MakePartialPlan(ctx, a, Dialect{}, restore.Goal{Kind: restore.AtSeq, Seq: job.Seq}, choose)
 	fail(err)
 	target, err := Open(ctx, job.URL, Options{PgRestore: job.PgRestore, Exact: job.Exact, Memory: job.Memory})
 	fail(err)
