@@ -83,7 +83,7 @@ func Export(ctx context.Context, a *archive.Archive, dec Decoder, opts ExportOpt
 			return nil, err
 		}
 	}
-	e.sum.GapBefore, e.sum.GapAfter = head.GapBefore, head.GapAfter
+	e.sum.GapBefore, e.sum.GapAfter, e.sum.PrunedBefore = head.GapBefore, head.GapAfter, head.PrunedBefore
 	if err := e.json(&e.sum); err != nil {
 		return nil, err
 	}

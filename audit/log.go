@@ -50,6 +50,9 @@ const (
 	// KindGap stands where an epoch ends in a gap: Seq, Position and CommitTime are
 	// those of the last thing the epoch holds, and behind it transactions may be missing.
 	KindGap = "gap"
+	// KindPruned stands where an epoch begins no more with its first transaction: Seq, Position and CommitTime are those of
+	// the last thing that was removed.
+	KindPruned = "pruned"
 )
 
 // Entry is a line of the log.
@@ -91,9 +94,11 @@ func (t Time) String() string { return change.Time(t).String() }
 var errStop = errors.New("stop")
 
 // Log yields the transactions that q asks for, in commit order or against it, and
-// a KindGap entry wherever an epoch in between ends in a gap. It reads indexes and
+// a KindGap entry wherever an epoch in between ends in a gap, and a KindPruned one where its beginning is not
+// there any more. It reads indexes and
 // rollups only, and no more of them than Limit needs. The Entry is valid during
-// the call of yield; an error of yield ends Log and is returned.
+// the call of yield; an error of yield ends Log and is returned. An error that wraps archive.ErrPruned
+// says that q names a transaction that was pruned, or that no transaction passes and others were pruned which might.
 func Log(ctx context.Context, a *archive.Archive, q Query, yield func(*Entry) error) error {
 	tables, err := parsePatterns(q.Tables)
 	if err != nil {
@@ -133,7 +138,15 @@ func Log(ctx context.Context, a *archive.Archive, q Query, yield func(*Entry) er
 			return err
 		}
 	}
+	if l.listed == 0 && l.pruned != nil && q.chooses() {
+		return &archive.PrunedError{Pruned: *l.pruned, Asked: "what was asked for"}
+	}
 	return nil
+}
+
+// chooses reports whether q asks for less than everything.
+func (q *Query) chooses() bool {
+	return q.Since != 0 || q.Until != 0 || len(q.Tables) > 0 || q.XID != "" || len(q.Ops) > 0 || q.MinRows > 0
 }
 
 type logger struct {
@@ -142,12 +155,30 @@ type logger struct {
 	tables  patterns
 	yield   func(*Entry) error
 	listed  int
+	pruned  *archive.Pruned // the newest that what is asked for reaches into
 	entry   Entry
 }
 
 func (l *logger) epoch(ctx context.Context, epoch uint64, next *archive.Epoch) error {
+	p, err := l.archive.Pruned(ctx, epoch)
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		for _, seq := range []change.Seq{l.query.From, l.query.To} {
+			if seq > 0 && seq <= p.Tail.Seq {
+				return &archive.PrunedError{Pruned: *p, Asked: fmt.Sprintf("transaction %s of epoch %d", seq, epoch)}
+			}
+		}
+		if l.query.From > 0 || l.query.Since > p.Tail.Latest {
+			p = nil // what is asked for begins behind it
+		}
+	}
 	if l.query.Reverse {
-		if err := l.forward(ctx, epoch); err != nil {
+		if err := l.prune(p); err != nil {
+			return err
+		}
+		if err := l.forward(ctx, epoch, p); err != nil {
 			return err
 		}
 		return l.gap(ctx, epoch, next)
@@ -155,12 +186,30 @@ func (l *logger) epoch(ctx context.Context, epoch uint64, next *archive.Epoch) e
 	if err := l.gap(ctx, epoch, next); err != nil {
 		return err
 	}
-	return l.backward(ctx, epoch)
+	if err := l.backward(ctx, epoch); err != nil {
+		return err
+	}
+	return l.prune(p)
 }
 
-func (l *logger) forward(ctx context.Context, epoch uint64) error {
-	from := max(l.query.From, 1)
-	if l.query.Since != 0 {
+// prune yields what was pruned of an epoch, if what is asked for reaches into it.
+func (l *logger) prune(p *archive.Pruned) error {
+	if p == nil {
+		return nil
+	}
+	if l.pruned == nil || p.Epoch > l.pruned.Epoch {
+		l.pruned = p
+	}
+	return l.yield(&Entry{
+		Kind: KindPruned, Seq: p.Tail.Seq, Epoch: p.Epoch, Position: p.Tail.Position,
+		CommitTime: Time(p.Tail.Latest), Tables: []Table{}, Detail: p.String(),
+	})
+}
+
+// forward lists from the oldest on; p is what was pruned in front, where what is asked for reaches into that.
+func (l *logger) forward(ctx context.Context, epoch uint64, p *archive.Pruned) error {
+	from := l.query.From // zero: the first one there is
+	if l.query.Since != 0 && p == nil {
 		e, ok, err := l.archive.FirstAfter(ctx, epoch, l.query.Since-1)
 		if err != nil || !ok {
 			return err
@@ -190,6 +239,9 @@ func (l *logger) backward(ctx context.Context, epoch uint64) error {
 	}
 	if l.query.Until != 0 {
 		e, ok, err := l.archive.FirstAfter(ctx, epoch, l.query.Until+clockSlack)
+		if errors.Is(err, archive.ErrPruned) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

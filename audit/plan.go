@@ -31,6 +31,7 @@ type header struct {
 	RecordedUntil string             `json:"recorded_until,omitempty"` // latest commit time in the epoch
 	GapBefore     *Gap               `json:"gap_before"`
 	GapAfter      *Gap               `json:"gap_after"`
+	PrunedBefore  *Pruned            `json:"pruned_before,omitempty"`
 	Coverage      []archive.Coverage `json:"coverage"` // Invariant 9: of the base the range builds on
 }
 
@@ -41,6 +42,16 @@ type Gap struct {
 	Position change.Position `json:"position"`
 	Detected string          `json:"detected,omitempty"`
 	Detail   string          `json:"detail"`
+}
+
+// Pruned says that an export begins where the epoch does since what came before was pruned. The epoch's next segment names the
+// hash.
+type Pruned struct {
+	Seq      change.Seq      `json:"seq"` // the last transaction that was removed
+	Position change.Position `json:"position"`
+	Hash     archive.HexHash `json:"hash"` // of its segment
+	On       string          `json:"on"`
+	By       string          `json:"by"`
 }
 
 // Summary says what an export holds. It is the export's last line.
@@ -70,6 +81,8 @@ type Summary struct {
 	LastHash    *archive.HexHash `json:"last_segment_hash,omitempty"`
 	GapBefore   *Gap             `json:"gap_before"`
 	GapAfter    *Gap             `json:"gap_after"`
+	// PrunedBefore is what was removed right in front of the range; nil where nothing was.
+	PrunedBefore *Pruned `json:"pruned_before,omitempty"`
 }
 
 // plan decides which transactions are exported, and refuses what cannot be complete.
@@ -107,6 +120,9 @@ func plan(ctx context.Context, a *archive.Archive, opts ExportOptions) (*header,
 	case opts.To > 0:
 		h.To = opts.To
 	}
+	if err := h.pruned(ctx, a, opts); err != nil {
+		return nil, err
+	}
 	if err := h.narrow(ctx, a, opts, tail); err != nil {
 		return nil, err
 	}
@@ -132,6 +148,25 @@ func chooseEpoch(epochs []archive.Epoch, number uint64) (int, error) {
 		return 0, fmt.Errorf("epoch %d: %w", number, fs.ErrNotExist)
 	}
 	return i, nil
+}
+
+// pruned lets the range begin behind what was pruned, and refuses one that names what is not there.
+func (h *header) pruned(ctx context.Context, a *archive.Archive, opts ExportOptions) error {
+	p, err := a.Pruned(ctx, h.Epoch)
+	if err != nil || p == nil {
+		return err
+	}
+	for _, seq := range []change.Seq{opts.From, opts.To} {
+		if seq > 0 && seq <= p.Tail.Seq {
+			return &archive.PrunedError{Pruned: *p, Asked: fmt.Sprintf("transaction %s of epoch %d", seq, h.Epoch)}
+		}
+	}
+	if p.Tail.Seq >= h.To && opts.To == 0 {
+		return &archive.PrunedError{Pruned: *p, Asked: fmt.Sprintf("epoch %d", h.Epoch)}
+	}
+	h.From = max(h.From, p.From())
+	h.PrunedBefore = &Pruned{Seq: p.Tail.Seq, Position: p.Tail.Position, Hash: p.Tail.Hash, On: p.On, By: p.By}
+	return nil
 }
 
 // narrow applies Since and Until.
@@ -188,6 +223,9 @@ func (h *header) gaps(ctx context.Context, a *archive.Archive, opts ExportOption
 	}
 	if h.From == 1 {
 		h.GapBefore = before
+	}
+	if p := h.PrunedBefore; p != nil && h.From != p.Seq+1 {
+		h.PrunedBefore = nil // what the range begins behind is there
 	}
 	if h.To == tail.Seq {
 		h.GapAfter = after

@@ -54,8 +54,10 @@ func (t *text) entry(e *Entry) error {
 		rows, xid = "", e.Kind
 	case KindGap:
 		b = fmt.Appendf(b, "%s  %s  GAP at %s: %s\n", e.Seq, e.CommitTime, plain(string(e.Position)), plain(e.Detail))
+	case KindPruned:
+		b = fmt.Appendf(b, "%s  %s  PRUNED: %s\n", e.Seq, e.CommitTime, plain(e.Detail))
 	}
-	if e.Kind != KindGap {
+	if e.Kind != KindGap && e.Kind != KindPruned {
 		t.rows, t.xid = max(t.rows, len(rows)), max(t.xid, utf8.RuneCountInString(xid))
 		b = fmt.Appendf(b, "%s  %s  %*s  %-*s  %s", e.Seq, e.CommitTime, t.rows, rows, t.xid, xid, plain(string(e.Position)))
 		b = t.appendNote(b, e.Note)

@@ -13,10 +13,11 @@ import (
 
 // epochView is an epoch with what decides which points of it can be restored.
 type epochView struct {
-	epoch archive.Epoch
-	bases []archive.Base
-	tail  archive.Tail
-	last  bool // no epoch follows
+	epoch  archive.Epoch
+	bases  []archive.Base
+	tail   archive.Tail
+	pruned *archive.Pruned // what was removed of its beginning; nil where nothing was
+	last   bool            // no epoch follows
 }
 
 // resolved is the place of a goal in the record.
@@ -62,6 +63,7 @@ func resolve(ctx context.Context, a *archive.Archive, d Dialect, g Goal) (resolv
 		candidates = candidates[:1]
 	}
 	var first error
+	pruned := false // first says so
 	for _, e := range candidates {
 		v, err := r.view(ctx, e)
 		if err != nil {
@@ -74,8 +76,8 @@ func resolve(ctx context.Context, a *archive.Archive, d Dialect, g Goal) (resolv
 		if !errors.Is(err, ErrNotInArchive) {
 			return resolved{}, err
 		}
-		if first == nil {
-			first = err
+		if first == nil || !pruned && v.pruned != nil && (g.Kind != AtTime || g.Time <= v.pruned.Tail.Latest) {
+			first, pruned = err, v.pruned != nil
 		}
 	}
 	return resolved{}, first
@@ -89,6 +91,9 @@ func (r *resolver) view(ctx context.Context, e archive.Epoch) (epochView, error)
 	v := epochView{epoch: e, last: e.Number == r.epochs[len(r.epochs)-1].Number}
 	var err error
 	if v.bases, err = r.archive.Bases(ctx, e.Number); err != nil {
+		return v, err
+	}
+	if v.pruned, err = r.archive.Pruned(ctx, e.Number); err != nil {
 		return v, err
 	}
 	v.tail, err = r.archive.Tail(ctx, e.Number)
@@ -138,6 +143,9 @@ func (v *epochView) lastPoint() string { return v.option("latest", "") }
 // cut finds the last transaction that belongs to the goal in one epoch.
 func (r *resolver) cut(ctx context.Context, v epochView) (change.Seq, error) {
 	oldest := v.oldest()
+	if oldest == nil && v.pruned != nil {
+		return 0, r.missing(v.pruned.String())
+	}
 	if oldest == nil {
 		return 0, r.missing(fmt.Sprintf("epoch %d has no base snapshot yet: let `txreel base` finish one", v.epoch.Number))
 	}
@@ -162,11 +170,18 @@ func (r *resolver) cut(ctx context.Context, v epochView) (change.Seq, error) {
 	default:
 		err = fmt.Errorf("restore to %s: unknown goal", r.goal)
 	}
+	var gone *archive.PrunedError
+	if errors.As(err, &gone) {
+		return 0, r.missing(gone.Pruned.String(), v.firstPoint())
+	}
 	if err != nil {
 		return 0, err
 	}
 	if v.tail.Seq == 0 && r.goal.Kind == Latest && !r.goal.Before {
 		cut = 0
+	}
+	if cut < oldest.Seq && v.pruned != nil {
+		return 0, r.missing(v.pruned.String(), v.firstPoint())
 	}
 	if cut < oldest.Seq || cut > v.tail.Seq {
 		return 0, r.missing(fmt.Sprintf("the oldest base snapshot of epoch %d was taken later, after transaction %s", v.epoch.Number, oldest.Seq), v.firstPoint())
@@ -234,8 +249,12 @@ func (r *resolver) xid(ctx context.Context, v epochView) (change.Seq, error) {
 	case 1:
 		return r.before(short[0].Seq), nil
 	case 0:
+		outside := "lies outside the record"
+		if v.pruned != nil {
+			outside += " (" + v.pruned.String() + ")"
+		}
 		return 0, r.missing("no transaction with this id was recorded. It was rolled back, or only read, or was part of another transaction, "+
-			"or changed nothing that is recorded, or lies outside the record", v.firstPoint(), v.lastPoint())
+			"or changed nothing that is recorded, or "+outside, v.firstPoint(), v.lastPoint())
 	}
 	var ids []string
 	for i := range short {

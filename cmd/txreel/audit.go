@@ -90,7 +90,11 @@ func newDecoder(ctx context.Context, ar *archive.Archive, epoch uint64, r parsed
 		if epoch == 0 {
 			epoch = 1 // more than one, and Export asks which
 		}
-		from := max(r.from, 1)
+		pruned, err := ar.Pruned(ctx, epoch)
+		if err != nil {
+			return nil, err
+		}
+		from := max(r.from, pruned.From())
 		if r.since > 0 {
 			first, ok, err := ar.FirstAfter(ctx, epoch, r.since-1)
 			if err != nil {

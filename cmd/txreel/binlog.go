@@ -42,12 +42,22 @@ func (c *binlogCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	from, to := max(r.from, 1), r.to
+	pruned, err := ar.Pruned(a.ctx, epoch)
+	if err != nil {
+		return err
+	}
+	from, to := r.from, r.to
+	if from == 0 {
+		from = pruned.From()
+	}
 	if to == 0 {
 		to = tail.Seq
 	}
+	if pruned != nil && from < pruned.From() {
+		return &archive.PrunedError{Pruned: *pruned, Asked: fmt.Sprintf("transaction %s of epoch %d", from, epoch)}
+	}
 	if from > to || to > tail.Seq {
-		return &usageError{fmt.Sprintf("epoch %d holds the transactions 1 to %s, not %s to %s", epoch, tail.Seq, from, to)}
+		return &usageError{fmt.Sprintf("epoch %d holds the transactions %s to %s, not %s to %s", epoch, pruned.From(), tail.Seq, from, to)}
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil { // the files hold all that the database does
 		return fmt.Errorf("write binlog files: %w", err)

@@ -52,7 +52,7 @@ func (a *app) exitCode(err error) int {
 		return exitCorrupt
 	case errors.Is(err, capture.ErrOtherCapture), errors.Is(err, archive.ErrOtherWriter):
 		return exitOtherWriter
-	case errors.Is(err, restore.ErrNotInArchive), errors.Is(err, restore.ErrDefinitionChanged):
+	case errors.Is(err, restore.ErrNotInArchive), errors.Is(err, restore.ErrDefinitionChanged), errors.Is(err, archive.ErrPruned):
 		return exitNotFound
 	case errors.Is(err, errProblems):
 		return exitDoctor

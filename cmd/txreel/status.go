@@ -36,8 +36,9 @@ type epochStatus struct {
 	Epoch    uint64             `json:"epoch"`
 	Cause    string             `json:"cause"`
 	Started  string             `json:"started"`
-	From     string             `json:"from,omitempty"`  // commit time of the first transaction
-	Until    string             `json:"until,omitempty"` // latest commit time
+	Pruned   *archive.Pruned    `json:"pruned,omitempty"` // what was removed of its beginning
+	From     string             `json:"from,omitempty"`   // commit time of the first transaction that is kept
+	Until    string             `json:"until,omitempty"`  // latest commit time
 	Seq      change.Seq         `json:"seq"`
 	Position change.Position    `json:"position"`
 	Gap      *archive.Gap       `json:"gap,omitempty"`
@@ -125,9 +126,12 @@ func epochReport(ctx context.Context, ar *archive.Archive, e archive.Epoch) (epo
 		return s, err
 	}
 	s.Seq, s.Position = tail.Seq, tail.Position
+	if s.Pruned, err = ar.Pruned(ctx, e.Number); err != nil {
+		return s, err
+	}
 	if tail.Seq > 0 {
 		s.Until = tail.Latest.String()
-		first, ok, err := ar.Lookup(ctx, e.Number, 1)
+		first, ok, err := ar.Lookup(ctx, e.Number, s.Pruned.From())
 		if err != nil {
 			return s, err
 		}
@@ -188,9 +192,15 @@ func (r *statusReport) print(a *app) error {
 	fmt.Fprintf(w, "archive   %s  (%s, system %s, database %s)\n", r.Store, r.Archive.Engine, r.Archive.System, r.Archive.Database)
 	for _, e := range r.Epochs {
 		fmt.Fprintf(w, "\nepoch %d   began %s (%s)\n", e.Epoch, e.Started, e.Cause)
-		if e.Seq > 0 {
+		if p := e.Pruned; p != nil {
+			fmt.Fprintf(w, "  pruned  up to %s (%s), on %s by %s\n", p.Tail.Seq, p.Tail.Latest, p.On, p.By)
+		}
+		switch {
+		case e.Seq > 0 && e.From == "":
+			fmt.Fprintln(w, "  record  nothing any more")
+		case e.Seq > 0:
 			fmt.Fprintf(w, "  record  %s to %s, Seq %s at %s\n", e.From, e.Until, e.Seq, e.Position.Brief())
-		} else {
+		default:
 			fmt.Fprintln(w, "  record  nothing yet")
 		}
 		for _, b := range e.Bases {
@@ -200,7 +210,7 @@ func (r *statusReport) print(a *app) error {
 			}
 			fmt.Fprintf(w, "  %s %s after %s: %d tables, %s rows, %s (%s)\n", what, b.ID, b.Seq, b.Tables, humanize.Comma(b.Rows), humanize.IBytes(uint64(b.Bytes)), b.Reason)
 		}
-		if len(e.Bases) == 0 {
+		if len(e.Bases) == 0 && (e.Pruned == nil || e.From != "") {
 			fmt.Fprintln(w, "  base    none: nothing of this epoch can be restored yet")
 		}
 		for _, m := range e.Marks {

@@ -42,6 +42,9 @@ func printVerified(w io.Writer, r *archive.VerifyReport) {
 	for _, e := range r.Epochs {
 		fmt.Fprintf(w, "epoch %d (%s): %s segments, %s transactions, %s rows, %s, %d bases, %d marks\n", e.Epoch, e.Cause,
 			humanize.Comma(e.Segments), humanize.Comma(e.Transactions), humanize.Comma(int64(e.Rows)), humanize.IBytes(uint64(e.Bytes)), e.Bases, e.Marks)
+		if p := e.Pruned; p != nil {
+			fmt.Fprintf(w, "  complete from %s: what came before, up to %s at %s, was pruned on %s by %s\n", p.From(), p.Tail.Latest, p.Tail.Position.Brief(), p.On, p.By)
+		}
 		if e.First != nil && e.Last != nil {
 			fmt.Fprintf(w, "  from %s (%s) to %s (%s)\n", e.First.Seq, e.First.CommitTime, e.Last.Seq, e.Last.CommitTime)
 		}

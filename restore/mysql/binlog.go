@@ -115,8 +115,16 @@ func heldBefore(ctx context.Context, a *archive.Archive, flavor gtid.Flavor, epo
 	if err != nil {
 		return nil, err
 	}
+	pruned, err := a.Pruned(ctx, epoch)
+	if err != nil {
+		return nil, err
+	}
 	var held *gtid.Set
 	switch {
+	case x.First() > 1 && pruned != nil && pruned.Tail.Seq == x.First()-1:
+		if held, err = gtid.Parse(flavor, string(pruned.Tail.Position)); err != nil {
+			return nil, fmt.Errorf("%w: what is on record of pruning epoch %d: %w", archive.ErrCorrupt, epoch, err)
+		}
 	case x.First() > 1:
 		before, err := segmentOf(ctx, a, epoch, x.First()-1)
 		if err != nil {
