@@ -58,6 +58,9 @@ type Partial struct {
 	Structure []string  `json:"structure_only,omitempty"`
 	LeftOut   []LeftOut `json:"left_out,omitempty"`
 	Roles     []string  `json:"-"` // that the chosen objects name
+	Schemas   []string  `json:"-"` // those of the tables and views that are made
+	// Into is the schema of a database in use that the tables go into; empty for a database of their own.
+	Into string `json:"into_schema,omitempty"`
 
 	// What is read of the archive, in bytes as stored, and what all of it would be.
 	BaseBytes       int64 `json:"base_bytes"`
@@ -166,6 +169,9 @@ func (p *Plan) wants(d Dialect, t *change.Txn) bool {
 // print adds the lines of the selection to a plan or a report.
 func (p *Partial) print(line func(name, format string, args ...any)) {
 	line("chosen", "%s: %d tables: %s", p.Asked, len(p.Tables), strings.Join(p.Tables, ", "))
+	if p.Into != "" {
+		line("goes into", "schema %s of the target, beside what is there", p.Into)
+	}
 	if len(p.Structure) > 0 {
 		line("without rows", "%s: the chosen ones are made of them", strings.Join(p.Structure, ", "))
 	}

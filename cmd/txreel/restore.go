@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -29,6 +30,7 @@ type restoreCmd struct {
 	Base       string   `placeholder:"ID" help:"The base snapshot to begin with, as 'txreel status' names it (default: the last one before the point)."`
 	Table      []string `placeholder:"PATTERN" help:"PostgreSQL: only this table, with what it is made of: schema.table or table, * stands for anything (repeatable)."`
 	Schema     []string `placeholder:"NAME" help:"PostgreSQL: only what is in this schema (repeatable)."`
+	IntoSchema string   `placeholder:"NAME" help:"PostgreSQL: put the tables, which must be of one schema, into this new or empty one of a database in use, and touch nothing else there."`
 	Verify     string   `enum:"content,rows" default:"content" help:"content: when all is restored, compare the content of every table for which the record has it, and of the others the number of rows. rows: only the number of rows."`
 	DryRun     bool     `help:"Print the plan and write nothing."`
 	Force      bool     `help:"Restore into a database that is not empty."`
@@ -99,16 +101,19 @@ type restoreTarget interface {
 }
 
 // restorer says how an archive of the engine is restored.
-func (c *restoreCmd) restorer(engine string) (restore.Dialect, func(ctx context.Context) (restoreTarget, error), error) {
+func (c *restoreCmd) restorer(engine string) (restore.Dialect, func(ctx context.Context, p *restore.Plan) (restoreTarget, error), error) {
 	switch engine {
 	case enginePostgres:
-		return pgtarget.Dialect{}, func(ctx context.Context) (restoreTarget, error) {
-			return pgtarget.Open(ctx, c.Target, pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, Globals: c.Globals, TempDir: c.SpillDir,
-				Exact: c.Exact, Memory: int64(c.Memory)})
+		return pgtarget.Dialect{}, func(ctx context.Context, p *restore.Plan) (restoreTarget, error) {
+			o := pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, Globals: c.Globals, TempDir: c.SpillDir, Exact: c.Exact, Memory: int64(c.Memory)}
+			if c.IntoSchema != "" {
+				return pgtarget.OpenInto(ctx, c.Target, c.IntoSchema, p, o)
+			}
+			return pgtarget.Open(ctx, c.Target, o)
 		}, nil
 	case engineMySQL, engineMariaDB:
 		dialect, open := c.mysqlRestorer(engine)
-		return dialect, open, nil
+		return dialect, func(ctx context.Context, _ *restore.Plan) (restoreTarget, error) { return open(ctx) }, nil
 	}
 	return nil, nil, fmt.Errorf("the archive records %s, which this build cannot restore", engine)
 }
@@ -143,6 +148,8 @@ func (c *restoreCmd) selection() (s restore.Selection, err error) {
 func (c *restoreCmd) chooser(ar *archive.Archive) (restore.Chooser, error) {
 	s, err := c.selection()
 	switch {
+	case err == nil && s.Empty() && c.IntoSchema != "":
+		return nil, &usageError{"--into-schema goes with --table or --schema, which name the tables"}
 	case err != nil || s.Empty():
 		return nil, err
 	case ar.Identity.Engine != enginePostgres:
@@ -151,6 +158,18 @@ func (c *restoreCmd) chooser(ar *archive.Archive) (restore.Chooser, error) {
 		return nil, &usageError{"--globals makes what belongs to the whole server, and --table and --schema restore a part of the database: give one of them"}
 	}
 	return pgtarget.Chooser(ar, s, pgtarget.Options{PgRestore: c.PgRestore, TempDir: c.SpillDir}), nil
+}
+
+// checkInto refuses tables of several schemas where they are to go into one.
+func (c *restoreCmd) checkInto(p *restore.Plan) error {
+	if c.IntoSchema == "" {
+		return nil
+	}
+	if n := p.Partial.Schemas; len(n) != 1 {
+		return &usageError{"--into-schema takes tables of one schema, and these and what they are made of are of " + strings.Join(n, ", ") + ": choose those of one, or restore into a database of their own"}
+	}
+	p.Partial.Into = c.IntoSchema
+	return nil
 }
 
 // checkGlobals refuses --globals where it means nothing.
@@ -219,6 +238,9 @@ func (c *restoreCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if err := c.checkInto(plan); err != nil {
+		return err
+	}
 	if ar.Identity.Engine == enginePostgres && !c.Globals && !c.NoOwner {
 		if plan.Roles, err = pgtarget.NamedRoles(plan); err != nil {
 			return err
@@ -237,7 +259,7 @@ func (c *restoreCmd) Run(a *app) error {
 		_, err := fmt.Fprint(a.stdout, plan)
 		return err
 	}
-	target, err := open(a.ctx)
+	target, err := open(a.ctx, plan)
 	if err != nil {
 		return err
 	}

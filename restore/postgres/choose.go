@@ -44,6 +44,11 @@ func Chooser(a *archive.Archive, s restore.Selection, opts Options) restore.Choo
 			return nil, err
 		}
 		part := &restore.Partial{Selection: s, Tables: c.names(true), Structure: c.names(false), LeftOut: c.left}
+		for _, e := range c.all {
+			if c.in[e.id] && (isTable(e) || isView(e)) && !slices.Contains(part.Schemas, e.schema) {
+				part.Schemas = append(part.Schemas, e.schema)
+			}
+		}
 		for _, r := range t.engine.Roles {
 			if c.mentions(r) {
 				part.Roles = append(part.Roles, r)
@@ -178,11 +183,17 @@ func (c *chooser) follows(e *entry) bool {
 
 // subject returns the table or view that an entry is a part of; nil when it stands by itself.
 func (c *chooser) subject(e *entry) *entry {
-	byName := false
+	byName, deps := false, e.deps
 	switch e.kind {
 	case "FK CONSTRAINT", "CONSTRAINT", "CHECK CONSTRAINT", "TRIGGER", "POLICY", "RULE", "DEFAULT", "ROW SECURITY":
 		byName = true // two tables may be among what it needs
-	case "INDEX", "STATISTICS", "SEQUENCE OWNED BY":
+	case "INDEX", "STATISTICS":
+	case "SEQUENCE OWNED BY": // which names the sequence, and that the table
+		for _, d := range e.deps {
+			if q := c.byID[d]; q != nil && q.kind == "SEQUENCE" {
+				deps = slices.Concat(deps, q.deps)
+			}
+		}
 	case "SEQUENCE":
 		if !ofIdentity(e) {
 			return nil
@@ -190,7 +201,7 @@ func (c *chooser) subject(e *entry) *entry {
 	default:
 		return nil
 	}
-	for _, d := range e.deps {
+	for _, d := range deps {
 		p := c.byID[d]
 		if p == nil || !isTable(p) && !isView(p) {
 			continue

@@ -237,6 +237,7 @@ func checkItems(t *testing.T, pg *dbtest.Postgres, db string, rep *restore.Repor
 		`SELECT string_agg(polname, ' ') FROM pg_policy`:                                                                                                                              "everybody",
 		`SELECT col_description('sales.items'::regclass, 6)`:                                                                                                                          "a comment",
 		`SELECT count(*) FROM pg_namespace WHERE nspname IN ('other', 'txreel_restore')`:                                                                                              "0",
+		`SELECT pg_get_serial_sequence('sales.items', 'id')`:                                                                                                                          "sales.items_id_seq",
 		`SELECT nextval('sales.items_id_seq') > 301 AND nextval('util.numbers') > 300`:                                                                                                "t",
 	} {
 		if got := pg.MustQuery(t, db, sql)[0][0]; got != want {
@@ -383,5 +384,86 @@ func TestPartialKill(t *testing.T) {
 	}
 	if _, err = runPlan(context.Background(), r, plan("public.c"), url, false); err != nil {
 		t.Errorf("the same selection: %v", err)
+	}
+}
+
+// TestPartialInto puts tables beside those of the very database that they come from.
+func TestPartialInto(t *testing.T) {
+	ctx := context.Background()
+	pg := dbtest.PG(t, "log_min_error_statement=panic")
+	createDB(t, pg, "src", partialSchema)
+	r := record(t, pg, "src")
+	r.base()
+	r.exec(`UPDATE sales.items SET a = a + 1, pos = pos + 1 WHERE id < 20; INSERT INTO sales.lines (item, v) VALUES (1, 'new'); INSERT INTO sales.part VALUES (1000, 'e', 'q')`)
+	seq := r.capture().Seq
+	was := only(content(t, pg.URL("src")), `"sales"."items"`, `"sales"."lines"`, `"sales"."part`)
+	r.exec(`DELETE FROM sales.lines; UPDATE sales.items SET v = 'lost'; TRUNCATE sales.part; INSERT INTO sales.items (v) VALUES ('later')`)
+	now := content(t, pg.URL("src"))
+	databases := "SELECT count(*) FROM pg_database"
+	before := pg.MustQuery(t, "postgres", databases)[0][0]
+	into := func(schema string, tables ...string) (*restore.Report, error) {
+		p, err := restore.MakePartialPlan(ctx, r.archive, Dialect{}, restore.Goal{Kind: restore.AtSeq, Seq: seq}, Chooser(r.archive, selection(tables, nil), Options{PgRestore: pg.Client("pg_restore")}))
+		r.check(err)
+		target, err := OpenInto(ctx, pg.URL("src"), schema, p, Options{PgRestore: pg.Client("pg_restore")})
+		if err != nil {
+			return nil, err
+		}
+		defer target.Close()
+		return restore.Run(ctx, r.archive, p, target, restore.Options{Jobs: 2})
+	}
+	rep, err := into("was here", "sales.items", "sales.lines", "sales.part")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rep.Tables) != 4 {
+		t.Errorf("verified were %v", rep.Tables)
+	}
+	after := content(t, pg.URL("src"))
+	beside := make(map[string]dbtest.TableDump)
+	for name, d := range after {
+		if rest, ok := strings.CutPrefix(name, `"was here".`); ok {
+			beside[`"sales".`+rest] = d
+			delete(after, name)
+		}
+	}
+	if d := dbtest.Diff(now, after); d != "" {
+		t.Errorf("tables that were there are others now:\n%s", d)
+	}
+	if d := dbtest.Diff(was, beside); d != "" {
+		t.Errorf("the tables are not what they were:\n%s", d)
+	}
+	for sql, want := range map[string]string{
+		databases: before,
+		`SELECT string_agg(conrelid::regclass::text || ' ' || confrelid::regclass::text, ', ') FROM pg_constraint WHERE contype = 'f' AND connamespace = '"was here"'::regnamespace`: `"was here".lines "was here".items`,
+		`SELECT pg_get_serial_sequence('"was here".items', 'id')`:                                                   `"was here".items_id_seq`,
+		`SELECT nextval('"was here".items_id_seq') > 301`:                                                           "t",
+		`SELECT count(*) FROM pg_trigger WHERE tgrelid = '"was here".items'::regclass AND NOT tgisinternal`:         "1",
+		`SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'txreel_restore%'`:                                    "0",
+		`SELECT count(*) FROM pg_inherits WHERE inhparent IN ('sales.part'::regclass, '"was here".part'::regclass)`: "4",
+	} {
+		if got := pg.MustQuery(t, "src", sql)[0][0]; got != want {
+			t.Errorf("%s: got %q, want %q", sql, got, want)
+		}
+	}
+	if _, err := into("was here", "sales.items"); !errors.Is(err, restore.ErrNotEmpty) {
+		t.Errorf("into a schema with tables: %v", err)
+	}
+	if _, err := into("two", "sales.items", "other.big"); err == nil || !strings.Contains(err.Error(), "one schema") {
+		t.Errorf("of two schemas: %v", err)
+	}
+	r.exec(`CREATE SCHEMA empty; CREATE FUNCTION public.stop() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_identity LIKE 'empty.nokey%') THEN RAISE 'stop'; END IF; END$$;
+		CREATE EVENT TRIGGER stop ON ddl_command_end EXECUTE FUNCTION public.stop(); ALTER EVENT TRIGGER stop ENABLE ALWAYS`)
+	if _, err := into("empty", "sales.nokey"); err == nil || !strings.Contains(err.Error(), "nothing was made") {
+		t.Errorf("stopped at its end: %v", err)
+	}
+	r.exec(`DROP EVENT TRIGGER stop`)
+	if _, err := into("empty", "sales.nokey"); err != nil {
+		t.Errorf("begun again: %v", err)
+	}
+	if got := pg.MustQuery(t, "src", `SELECT count(*) FROM empty.nokey`)[0][0]; got != "100" {
+		t.Errorf("%s rows", got)
+	}
+	if got := pg.MustQuery(t, "postgres", databases)[0][0]; got != before {
+		t.Errorf("%s databases are left, there were %s", got, before)
 	}
 }

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"os/exec"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -40,7 +38,7 @@ func pgDump(ctx context.Context, source, program, snapshot string, major, lockTi
 		"--format=custom", "--compress=6", "--schema-only", "--no-password", "--no-subscriptions", // those hold passwords, and a restored database must receive nothing
 		"--snapshot="+snapshot, "--lock-wait-timeout="+strconv.Itoa(lockTimeout),
 	)
-	if name := withoutPassword(source); name != "" {
+	if name := pgclient.WithoutPassword(source); name != "" {
 		cmd.Args = append(cmd.Args, "--dbname="+name)
 	}
 	cmd.Env = clientEnv(cfg)
@@ -81,47 +79,4 @@ func clientEnv(cfg *pgconn.Config) []string {
 		env = append(env, "PGPASSWORD="+cfg.Password)
 	}
 	return env
-}
-
-// clientOptions are the options of a source that the client programs know and may
-// show on their command line. What is left out are secrets, and settings of a session,
-// which our own connections take and libpq refuses.
-const clientOptions = " host hostaddr port dbname user passfile channel_binding connect_timeout options " +
-	"keepalives keepalives_idle keepalives_interval keepalives_count tcp_user_timeout " +
-	"sslmode sslcert sslkey sslrootcert sslcrl sslcrldir sslsni sslnegotiation ssl_min_protocol_version ssl_max_protocol_version " +
-	"require_auth requirepeer krbsrvname gssencmode gsslib service servicefile target_session_attrs load_balance_hosts "
-
-func clientOption(name string) bool { return strings.Contains(clientOptions, " "+name+" ") }
-
-// withoutPassword returns the source as libpq reads it, with nothing secret in it. It
-// splits as libpq does and not as URLs are split elsewhere: a password may hold a raw #
-// or ?, and ends at the first @.
-func withoutPassword(source string) string {
-	if scheme, rest, ok := strings.Cut(source, "://"); ok && (scheme == "postgres" || scheme == "postgresql") {
-		user := ""
-		if i := strings.IndexAny(rest, "@/"); i >= 0 && rest[i] == '@' {
-			user, _, _ = strings.Cut(rest[:i], ":")
-			user, rest = user+"@", rest[i+1:]
-		}
-		address, query, _ := strings.Cut(rest, "?")
-		mark := "?"
-		for pair := range strings.SplitSeq(query, "&") {
-			name, _, _ := strings.Cut(pair, "=")
-			if name, err := url.PathUnescape(name); err == nil && clientOption(name) {
-				address, mark = address+mark+pair, "&"
-			}
-		}
-		return scheme + "://" + user + address
-	}
-	pair := regexp.MustCompile(`(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s\\]|\\.)*)`)
-	var kept []string
-	for _, m := range pair.FindAllStringSubmatch(source, -1) {
-		if m[1] == "database" {
-			m[1] = "dbname"
-		}
-		if clientOption(m[1]) {
-			kept = append(kept, m[1]+"="+m[2])
-		}
-	}
-	return strings.Join(kept, " ")
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"txreel/internal/dbtest"
+	"txreel/sources/postgres/pgclient"
 )
 
 func TestWithoutPassword(t *testing.T) {
@@ -43,7 +44,7 @@ func TestWithoutPassword(t *testing.T) {
 		"host=h sslpassword=s3cr replication=database user=u timezone=UTC":    "host=h user=u",
 		"": "",
 	} {
-		got := withoutPassword(in)
+		got := pgclient.WithoutPassword(in)
 		if strings.Contains(got, "s3") {
 			t.Errorf("%q shows the secret: %q", in, got)
 		}
