@@ -146,9 +146,10 @@ func (r *pruning) base(ctx context.Context, prefix string) error {
 		return err
 	}
 	failpoint.Hit(failpoint.PruneManifestGone)
+	gone := func() { failpoint.Hit(failpoint.PruneObjectGone) }
 	var some []Object
 	all := func() error {
-		err := r.removeAll(ctx, some, func() { failpoint.Hit(failpoint.PruneObjectGone) })
+		err := r.removeAll(ctx, some, gone)
 		some = some[:0]
 		return err
 	}

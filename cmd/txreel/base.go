@@ -155,6 +155,11 @@ func rollForward(ctx context.Context, ar *archive.Archive, o pgtarget.RollForwar
 	if err != nil {
 		return nil, err
 	}
+	release, err := ar.PinBase(ctx, plan.Base, "a base from history by "+whoami())
+	defer release()
+	if errors.Is(err, archive.ErrPruned) {
+		return nil, err
+	}
 	b, err := pgtarget.RollForward(ctx, ar, plan, o)
 	if b == nil && err == nil {
 		return plan.Base, nil

@@ -33,6 +33,8 @@ type cli struct {
 	Audit   auditCmd   `cmd:"" help:"Export the history of changes."`
 	Binlog  binlogCmd  `cmd:"" help:"Write transactions of MySQL or MariaDB as binlog files, which the vendor's own tools read."`
 	Verify  verifyCmd  `cmd:"" help:"Check that an archive is complete and unaltered."`
+	Prune   pruneCmd   `cmd:"" help:"Plan what of an archive no kept point needs, and with --confirm remove it."`
+	Hold    holdCmd    `cmd:"" help:"Keep a span of time from prune, whatever its age."`
 	Mark    markCmd    `cmd:"" help:"Put a named point into the record of a live database."`
 	Demo    demoCmd    `cmd:"" help:"Show the whole path on throw-away servers."`
 

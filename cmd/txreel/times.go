@@ -27,12 +27,17 @@ func parseTime(text string, now time.Time) (change.Time, error) {
 	return 0, &usageError{fmt.Sprintf("%q is not a moment: write 2026-01-31T17:04:05.678901Z, with Z or an offset such as +02:00, or \"5 minutes ago\"", text)}
 }
 
-// parseSpan reads "5 minutes", "1 hour 30 minutes" or "90s".
+// parseSpan reads "5 minutes", "1 hour 30 minutes", "90s" or "30d".
 func parseSpan(text string) (time.Duration, error) {
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
 		return d, nil
 	}
 	words := strings.Fields(text)
+	if n := len(text) - 1; len(words) == 1 && n > 0 { // 30d, 4w
+		if unit := map[byte]string{'d': "days", 'w': "weeks"}[text[n]]; unit != "" {
+			words = []string{text[:n], unit}
+		}
+	}
 	var sum time.Duration
 	const longest = 100 * 365 * 24 * time.Hour // a Duration ends at 292 years
 	for i := 0; i+1 < len(words); i += 2 {

@@ -16,6 +16,9 @@ import (
 	"txreel/sources/postgres/pgoutput"
 )
 
+// FencesRead is how many fences in front of a base a restore may read.
+const FencesRead = fewFences
+
 // fewFences is how many fences on either side of the cut are looked at for a sample.
 const fewFences = 100
 
