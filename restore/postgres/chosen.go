@@ -105,7 +105,7 @@ func (d *definer) perform(ctx context.Context, e *ddl.Entry) error {
 		return d.dropChosen(ctx, e)
 	}
 	made := madeTable(e)
-	d.refused = nil
+	d.tried, d.refused = nil, nil
 	wanted := true
 	err := inSavepoint(ctx, d.r.conn, func() error {
 		if err := d.command(ctx, e); err != nil || made == nil {
@@ -133,6 +133,9 @@ func (d *definer) perform(ctx context.Context, e *ddl.Entry) error {
 		if there {
 			return fmt.Errorf("%w: it concerns a table that is restored and something that is not: restore to a point before it, or choose that too", err)
 		}
+	}
+	if len(d.tried) > 0 {
+		d.tried[0].taken(d)
 	}
 	if e.Tag == "GRANT" || e.Tag == "REVOKE" {
 		d.r.target.warn("privileges may not be quite the source's: passed over, since it names what is not restored: %s", clip(e.Query))
@@ -242,19 +245,21 @@ func (t *Target) isGone(kind string, part any) bool {
 	return false
 }
 
-// undefined reports whether all texts tried for a command failed since something is not there.
+// undefined reports whether the text that a command's most likely is failed since something is not there. What else stands in
+// the same text, and was tried after it, says nothing.
 func (d *definer) undefined() bool {
-	for _, err := range d.refused {
-		var refused *pgconn.PgError
-		var wrong *notEqualError
-		switch {
-		case errors.As(err, &wrong) && wrong.got == notThere:
-		case errors.As(err, &refused) && undefinedCodes(refused.Code):
-		default:
-			return false
-		}
+	if len(d.refused) == 0 {
+		return false
 	}
-	return len(d.refused) > 0
+	var refused *pgconn.PgError
+	var wrong *notEqualError
+	switch err := d.refused[0]; {
+	case errors.As(err, &wrong):
+		return wrong.got == notThere
+	case errors.As(err, &refused):
+		return undefinedCodes(refused.Code)
+	}
+	return false
 }
 
 // undefinedCodes are the errors of PostgreSQL (appendix A of its documentation) for a table, object, function or schema that is not there.

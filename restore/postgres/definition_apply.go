@@ -68,6 +68,7 @@ func (d *definer) command(ctx context.Context, e *ddl.Entry) error {
 		}
 	}
 	var failed []string
+	d.tried = attempts
 	for i := range attempts {
 		a := &attempts[i]
 		if a.skip {

@@ -33,7 +33,8 @@ type definer struct {
 	rewrite []ddl.Object
 	next    map[string]int // of a text with several statements: the one that is to come
 	names   map[uint32]string
-	refused []error // why the texts tried for a command did not do
+	tried   []attempt // what the last command's text may have been, the likeliest first
+	refused []error   // why each of them did not do
 }
 
 // lookAhead is how many transactions are searched at a time for those that change definitions.

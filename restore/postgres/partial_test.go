@@ -292,6 +292,7 @@ func TestPartialDefinitions(t *testing.T) {
 		`UPDATE sales.items SET a = 7 WHERE id < 5; UPDATE other.big SET v = 'x' WHERE id < 5`,
 		`ALTER TABLE other.big ADD COLUMN extra text DEFAULT 'e'; CREATE INDEX ON other.big (extra); GRANT SELECT ON other.big TO PUBLIC`,
 		`UPDATE other.big SET extra = 'f' WHERE id < 9; UPDATE sales.items SET a = 8 WHERE id < 5`,
+		`ALTER TABLE sales.items ADD COLUMN one int; ALTER TABLE other.big ADD COLUMN two int; ALTER TABLE sales.items ADD COLUMN three int; ALTER TABLE other.big ADD COLUMN four int`,
 		`CREATE TYPE util.colour AS ENUM ('red'); ALTER TABLE sales.items ADD COLUMN colour util.colour, ADD COLUMN extra int DEFAULT 5`,
 		`INSERT INTO sales.items (pos, v, a, colour) VALUES (1, 'red', 1, 'red')`,
 		`CREATE TABLE other.fresh (id int PRIMARY KEY, v text); INSERT INTO other.fresh VALUES (1, 'f'); CREATE TABLE other.made AS SELECT 1 AS n`,
