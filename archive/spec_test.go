@@ -26,6 +26,9 @@ func TestSpecExamples(t *testing.T) {
 		{regexp.MustCompile(`/choices/`), &Choice{}},
 		{regexp.MustCompile(`/protection/`), &Protection{}},
 		{regexp.MustCompile(`/globals/`), &Globals{}},
+		{regexp.MustCompile(`/pruned/`), &Pruned{}},
+		{regexp.MustCompile(`^holds/`), &Hold{}},
+		{regexp.MustCompile(`^pins/`), &Pin{}},
 	}
 	examples := regexp.MustCompile("(?s)```json (\\S+)\n(.*?)```").FindAllSubmatch(b, -1)
 	found := 0
