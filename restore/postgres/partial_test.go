@@ -347,7 +347,7 @@ func TestPartialKill(t *testing.T) {
 		INSERT INTO a SELECT i, 'v' || i FROM generate_series(1, 2000) i; INSERT INTO b SELECT i, 'v' || i FROM generate_series(1, 2000) i;
 		INSERT INTO c (a, v) SELECT i, 'c' || i FROM generate_series(1, 2000) i;`)
 	r := record(t, pg, "src")
-	r.perSeg, r.pieces = 50, 6
+	r.perSeg, r.pieces = 50, 40 // so many steps that three kills at least come in between
 	r.base()
 	r.exec(`DO $$BEGIN FOR i IN 1..1500 LOOP
 		UPDATE b SET v = v || 'x' WHERE id = 1 + i * 7 % 2000;
