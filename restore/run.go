@@ -23,6 +23,7 @@ type Options struct {
 	SpillDir string   // for segments that do not fit into memory; "" is the system's temporary folder
 	Progress Progress // nil means none
 	Verify   Level    // how closely the result is looked at
+	Who      string   // restores: a prune of the archive that waits for it says so
 }
 
 // Run carries a plan out. It returns a Report only when the target provably holds
@@ -50,6 +51,11 @@ func Run(ctx context.Context, a *archive.Archive, p *Plan, t Target, o Options) 
 	})
 	if err != nil {
 		return nil, err // nothing was written
+	}
+	unpin, err := a.PinBase(ctx, p.Base, "a restore by "+o.Who) // whoever may only read goes without
+	defer unpin()
+	if errors.Is(err, archive.ErrPruned) {
+		return nil, fmt.Errorf("%w: run the restore again, which will begin with another base", err)
 	}
 	steps := []struct {
 		phase Phase

@@ -269,7 +269,7 @@ func (c *restoreCmd) Run(a *app) error {
 	}
 	bars := newBars(a.stderr, c.JSON)
 	report, err := restore.Run(a.ctx, ar, plan, target, restore.Options{
-		Log: newLogger(bars, c.LogFormat, isTerminal(a.stderr)), Jobs: c.Jobs, Force: c.Force, SpillDir: c.SpillDir, Verify: c.level(),
+		Log: newLogger(bars, c.LogFormat, isTerminal(a.stderr)), Jobs: c.Jobs, Force: c.Force, SpillDir: c.SpillDir, Verify: c.level(), Who: whoami(),
 		Progress: func(phase restore.Phase, done, total int64, unit string) {
 			bars.set(string(phase), done, total, fmt.Sprintf("%s of %s %s", humanize.Comma(done), humanize.Comma(total), unit))
 		},

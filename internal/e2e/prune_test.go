@@ -127,7 +127,7 @@ func TestPrune(t *testing.T) {
 		if err := os.CopyFS(p.archive, os.DirFS(s.archive)); err != nil {
 			t.Fatal(err)
 		}
-		p.place.binary = failingTxreel(t)
+		p.binary = failingTxreel(t)
 		if r := p.with(fmt.Sprintf("TXREEL_TEST_FAILPOINT=kill:%s:1", at)).run("prune", "--keep", keep(), "--confirm"); r.code == 0 {
 			t.Errorf("%s: it was not killed", at)
 		}
@@ -153,6 +153,9 @@ func TestPrune(t *testing.T) {
 	}
 	s.must("verify", "--full")
 	s.restore("pruned_again")
+	if !strings.Contains(s.objects(), filepath.Join(s.archive, "pins")) {
+		t.Error("a restore places no pin")
+	}
 	if diff := dbtest.Diff(kept, s.dump("pruned_again")); diff != "" {
 		t.Errorf("restored:\n%s", diff)
 	}
