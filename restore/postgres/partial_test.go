@@ -113,6 +113,7 @@ CREATE TABLE sales.part (k int, region text, v text, PRIMARY KEY (k, region)) PA
 CREATE TABLE sales.part_e PARTITION OF sales.part FOR VALUES IN ('e');
 CREATE TABLE sales.part_w PARTITION OF sales.part FOR VALUES IN ('w');
 CREATE TABLE other.parent (a int PRIMARY KEY); CREATE TABLE sales.child (b int PRIMARY KEY, ref int REFERENCES other.parent) INHERITS (other.parent);
+CREATE TABLE public.plain (id serial PRIMARY KEY); INSERT INTO public.plain SELECT generate_series(1, 5);
 CREATE VIEW sales.both AS SELECT i.id, c.v FROM sales.items i JOIN other.customers c ON c.id = i.customer;
 CREATE VIEW sales.own AS SELECT id FROM sales.items;
 CREATE TRIGGER stamp BEFORE UPDATE ON sales.items FOR EACH ROW EXECUTE FUNCTION util.stamp();
@@ -163,7 +164,7 @@ func TestPartial(t *testing.T) {
 	seq := r.capture().Seq
 	source := content(t, pg.URL("src"))
 	goal := restore.Goal{Kind: restore.AtSeq, Seq: seq}
-	_, _, whole := restorePart(t, r, goal, nil, "whole")
+	_, all, whole := restorePart(t, r, goal, nil, "whole")
 	for _, exact := range []bool{false, true} {
 		r.exact = exact
 		items := selection([]string{"sales.items"}, nil)
@@ -190,7 +191,7 @@ func TestPartial(t *testing.T) {
 				}
 			}
 		}
-		t.Logf("exact %t: %d of %d bytes", exact, read.bytes, whole.bytes)
+		t.Logf("exact %t: %d of %d bytes, %.2f s; for everything, folded, %.2f s", exact, read.bytes, whole.bytes, rep.Seconds, all.Seconds)
 
 		all := selection(nil, []string{"sales"})
 		url, rep, _ = restorePart(t, r, goal, &all, fmt.Sprintf("sales_%t", exact))
@@ -298,6 +299,8 @@ func TestPartialDefinitions(t *testing.T) {
 		`CREATE TABLE other.fresh (id int PRIMARY KEY, v text); INSERT INTO other.fresh VALUES (1, 'f'); CREATE TABLE other.made AS SELECT 1 AS n`,
 		`CREATE VIEW other.seen AS SELECT * FROM other.fresh; CREATE TRIGGER stamp BEFORE UPDATE ON other.fresh FOR EACH ROW EXECUTE FUNCTION util.stamp()`,
 		`CREATE TABLE sales.part_x PARTITION OF sales.part FOR VALUES IN ('x'); INSERT INTO sales.part VALUES (1, 'x', 'new'); UPDATE sales.part SET v = 'z' WHERE k = 3`,
+		`CREATE TABLE sales.unwanted (id int PRIMARY KEY); INSERT INTO sales.unwanted VALUES (1); CREATE TABLE sales.copied AS SELECT 1 AS n; CREATE VIEW sales.seen AS SELECT 1 AS n`,
+		`CREATE TABLE sales.invoices (id int PRIMARY KEY); INSERT INTO sales.invoices VALUES (1), (2); DELETE FROM sales.invoices WHERE id = 1; UPDATE sales.unwanted SET id = 2`,
 		`ALTER TABLE sales.items RENAME TO goods; ALTER TABLE other.big RENAME TO items; ALTER TABLE other.items SET SCHEMA sales`,
 		`UPDATE sales.goods SET a = 9 WHERE id < 4; DELETE FROM sales.goods WHERE id = 290; UPDATE sales.items SET v = 'y' WHERE id < 4`,
 		`DROP TABLE other.customers CASCADE; DROP INDEX sales.items_twice; INSERT INTO other.fresh VALUES (2, 'g')`,
@@ -309,22 +312,22 @@ func TestPartialDefinitions(t *testing.T) {
 	source := content(t, pg.URL("src"))
 	r.exec(`CREATE TABLE other.later (id int PRIMARY KEY); INSERT INTO other.later VALUES (1); ALTER TABLE sales.goods ADD COLUMN later int REFERENCES other.later; UPDATE sales.goods SET later = 1`)
 	after := r.capture().Seq
-	s := selection([]string{"sales.items", "sales.part"}, nil)
+	s := selection([]string{"sales.i*", "sales.part"}, nil)
 	for _, exact := range []bool{false, true} {
 		r.exact = exact
 		db := fmt.Sprintf("changed_%t", exact)
 		url, rep, _ := restorePart(t, r, restore.Goal{Kind: restore.AtSeq, Seq: before}, &s, db)
-		if d := dbtest.Diff(only(copyOf(source), `"sales"."goods"`, `"sales"."part`), content(t, url)); d != "" {
+		if d := dbtest.Diff(only(copyOf(source), `"sales"."goods"`, `"sales"."part`, `"sales"."invoices"`), content(t, url)); d != "" {
 			t.Errorf("exact %t: the tables are not the source's:\n%s", exact, d)
 		}
 		var tables []string
 		for _, tab := range rep.Tables {
 			tables = append(tables, tab.Table)
 		}
-		if want := []string{"sales.goods", "sales.part_e", "sales.part_w", "sales.part_x"}; !slices.Equal(tables, want) {
+		if want := []string{"sales.goods", "sales.invoices", "sales.part_e", "sales.part_w", "sales.part_x"}; !slices.Equal(tables, want) {
 			t.Errorf("exact %t: verified were %v, want %v", exact, tables, want)
 		}
-		if got := pg.MustQuery(t, db, `SELECT string_agg(relname, ' ' ORDER BY relname COLLATE "C") FROM pg_class WHERE relkind IN ('r', 'p', 'v') AND relnamespace::regnamespace::text !~ '^pg_|^information'`)[0][0]; got != "goods part part_e part_w part_x" {
+		if got := pg.MustQuery(t, db, `SELECT string_agg(relname, ' ' ORDER BY relname COLLATE "C") FROM pg_class WHERE relkind IN ('r', 'p', 'v') AND relnamespace::regnamespace::text !~ '^pg_|^information'`)[0][0]; got != "goods invoices part part_e part_w part_x" {
 			t.Errorf("exact %t: there are %s", exact, got)
 		}
 	}
@@ -463,6 +466,12 @@ func TestPartialInto(t *testing.T) {
 	}
 	if got := pg.MustQuery(t, "src", `SELECT count(*) FROM empty.nokey`)[0][0]; got != "100" {
 		t.Errorf("%s rows", got)
+	}
+	if _, err := into("from public", "public.plain"); err != nil {
+		t.Errorf("from schema public: %v", err)
+	}
+	if got := pg.MustQuery(t, "src", `SELECT count(*) || ' ' || pg_get_serial_sequence('"from public".plain', 'id') FROM "from public".plain`)[0][0]; got != `5 "from public".plain_id_seq` {
+		t.Errorf("from schema public came %s", got)
 	}
 	if got := pg.MustQuery(t, "postgres", databases)[0][0]; got != before {
 		t.Errorf("%s databases are left, there were %s", got, before)
