@@ -27,6 +27,7 @@ type statusReport struct {
 	Archive  archive.Identity   `json:"archive"`
 	Store    string             `json:"store"`
 	Epochs   []epochStatus      `json:"epochs"`
+	Holds    []archive.Hold     `json:"holds,omitempty"` // what prune has to leave alone
 	Source   *sources.Retention `json:"source,omitempty"`
 	AgeSecs  float64            `json:"age_seconds"` // since the last moment on record
 	Recorded string             `json:"recorded_until,omitempty"`
@@ -59,10 +60,12 @@ type baseStatus struct {
 	Bytes    int64      `json:"bytes"`
 	// Partial says that it holds some tables only, which a restore from a base of before puts in place.
 	Partial bool `json:"partial,omitempty"`
+	// From is the base that it was made of, with the record behind that; nil when the source was read.
+	From *archive.BaseOrigin `json:"from,omitempty"`
 }
 
 func baseLine(b *archive.Base) baseStatus {
-	s := baseStatus{ID: b.ID, Seq: b.Seq, Partial: b.Partial, Reason: b.Reason, Finished: b.Finished, Tables: len(b.Tables), Bytes: b.Size()}
+	s := baseStatus{ID: b.ID, Seq: b.Seq, Partial: b.Partial, From: b.From, Reason: b.Reason, Finished: b.Finished, Tables: len(b.Tables), Bytes: b.Size()}
 	for i := range b.Tables {
 		s.Rows += b.Tables[i].Rows
 	}
@@ -98,6 +101,15 @@ func (c *statusCmd) report(ctx context.Context, ar *archive.Archive) (*statusRep
 			return nil, err
 		}
 		r.Epochs = append(r.Epochs, s)
+	}
+	holds, err := ar.Holds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range holds {
+		if !h.Lifted {
+			r.Holds = append(r.Holds, h)
+		}
 	}
 	if n := len(r.Epochs); n > 0 && r.Epochs[n-1].Until != "" {
 		r.Recorded = r.Epochs[n-1].Until
@@ -190,6 +202,9 @@ func printSpans(w io.Writer, spans []archive.Span) {
 func (r *statusReport) print(a *app) error {
 	w := a.stdout
 	fmt.Fprintf(w, "archive   %s  (%s, system %s, database %s)\n", r.Store, r.Archive.Engine, r.Archive.System, r.Archive.Database)
+	for i := range r.Holds {
+		fmt.Fprintf(w, "hold      %s\n", holdText(&r.Holds[i]))
+	}
 	for _, e := range r.Epochs {
 		fmt.Fprintf(w, "\nepoch %d   began %s (%s)\n", e.Epoch, e.Started, e.Cause)
 		if p := e.Pruned; p != nil {
@@ -208,7 +223,11 @@ func (r *statusReport) print(a *app) error {
 			if b.Partial {
 				what = "partial"
 			}
-			fmt.Fprintf(w, "  %s %s after %s: %d tables, %s rows, %s (%s)\n", what, b.ID, b.Seq, b.Tables, humanize.Comma(b.Rows), humanize.IBytes(uint64(b.Bytes)), b.Reason)
+			why := b.Reason
+			if b.From != nil {
+				why += "; made of base " + b.From.Base + " and the record"
+			}
+			fmt.Fprintf(w, "  %s %s after %s: %d tables, %s rows, %s (%s)\n", what, b.ID, b.Seq, b.Tables, humanize.Comma(b.Rows), humanize.IBytes(uint64(b.Bytes)), why)
 		}
 		if len(e.Bases) == 0 && (e.Pruned == nil || e.From != "") {
 			fmt.Fprintln(w, "  base    none: nothing of this epoch can be restored yet")

@@ -107,6 +107,9 @@ func TestPrune(t *testing.T) {
 	if r := s.must("hold", "list"); !strings.Contains(r.stdout, "case-7 keeps what was committed up to") {
 		t.Errorf("hold list:\n%s", r.stdout)
 	}
+	if r := s.must("status"); !strings.Contains(r.stdout, "hold      case-7") {
+		t.Errorf("status does not show the hold:\n%s", r.stdout)
+	}
 	s.must("hold", "lift", "case-7", "--reason", "they have it")
 	if r := s.run("hold", "lift", "case-7", "--reason", "again"); r.code != 1 {
 		t.Errorf("lifted twice: exit code %d\n%s", r.code, r.stderr)

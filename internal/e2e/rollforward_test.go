@@ -81,6 +81,9 @@ func TestBaseFromHistory(t *testing.T) {
 		t.Errorf("the source had handed out %s, which the restored sequence does again", was)
 	}
 	alone.must("verify")
+	if r := alone.must("status"); !strings.Contains(r.stdout, "made of base") {
+		t.Errorf("status does not say how the base came about:\n%s", r.stdout)
+	}
 
 	// What the record does not tell, the source must.
 	capture = s.capture("--base-every", "0")
