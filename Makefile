@@ -65,7 +65,7 @@ lint: ## style, mistakes and the direction of imports
 	.tools/bin/golangci-lint run ./...
 
 bench: ## ratios against named peers in one run, content compared
-	scripts/setup test
+	scripts/setup bench
 	$(MAKE) --no-print-directory build
 	go run ./cmd/bench
 
