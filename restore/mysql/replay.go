@@ -23,8 +23,20 @@ func (t *Target) Replay(ctx context.Context, open func(after change.Seq) *archiv
 	if err != nil {
 		return err
 	}
-	if !executed.Equal(t.goal) {
-		if err := t.replicate(ctx, open); err != nil {
+	for !executed.Equal(t.goal) {
+		t.began = executed
+		err := t.replicate(ctx, open)
+		var ran *ranError
+		if errors.As(err, &ran) {
+			err = t.passOver(ctx, ran)
+			t.resumed = false // it can be so once
+		} else if err == nil {
+			break
+		}
+		if err == nil {
+			executed, err = t.executed(ctx)
+		}
+		if err != nil {
 			return t.explainAccount(err)
 		}
 	}
@@ -217,8 +229,13 @@ func (t *Target) done(executed *gtid.Set) int64 {
 func (t *Target) applierError(ctx context.Context, s replicaStatus, executed *gtid.Set) error {
 	g, text := t.applierFailure(ctx, s)
 	err := fmt.Errorf("the target could not apply it: %s (error %s)", withoutSecrets(text), s.applierErrno)
-	if seq := t.find(ctx, t.applied, g, executed); seq > 0 {
-		return &restore.RecordError{Seq: seq, Err: err}
+	seq := t.find(ctx, t.applied, g, executed)
+	if seq == 0 {
+		return err
+	}
+	err = &restore.RecordError{Seq: seq, Err: err}
+	if g, may := t.mayHaveRun(ctx, s.applierErrno, seq, executed); may {
+		return &ranError{g, err}
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -101,6 +102,54 @@ func TestTargetKilled(t *testing.T) {
 		same(t, "resumed", content(t, source), content(t, target))
 		settled(t, target)
 	})
+}
+
+// TestDefinitionRan has a MariaDB that died between running an ALTER and noting that it did: it is not run again, and any other failure of the
+// first statement is one.
+func TestDefinitionRan(t *testing.T) {
+	if !slices.Contains(dbtest.Flavors(), "mariadb") {
+		t.Log("MariaDB's alone: MySQL notes what it has done with the statement")
+		return
+	}
+	source, target := servers(t, "mariadb")
+	ctx := context.Background()
+	r := record(t, source)
+	r.perSeg = 50
+	s, err := source.Session(ctx, "")
+	r.check(err)
+	var b strings.Builder
+	b.WriteString("CREATE DATABASE s; USE s; CREATE TABLE a (id INT PRIMARY KEY); INSERT INTO a VALUES (1);")
+	for i := range 400 {
+		fmt.Fprintf(&b, "ALTER TABLE a ADD COLUMN c%d INT DEFAULT %d;", i, i)
+	}
+	r.check(s.Exec(ctx, b.String()))
+	r.check(s.Close())
+	r.capture()
+	interrupted, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { // joined below
+		_, err := r.restore(interrupted, target, restore.Goal{}, restore.Options{})
+		done <- err
+	}()
+	waitExecuted(t, target, r, 20)
+	cancel()
+	if err := <-done; err == nil {
+		t.Fatal("the restore was over before it was interrupted")
+	}
+	r.check(target.Exec(ctx, "", "STOP SLAVE")) // what was under way has ended
+	n := target.MustQuery(t, "", "SELECT COUNT(*) - 1 FROM information_schema.columns WHERE table_schema = 's'")[0][0]
+	sql := func(sql string) { r.check(target.Exec(ctx, "s", "SET sql_log_bin = 0; "+sql)) }
+	sql("RENAME TABLE a TO elsewhere") // the statement fails, and has not run
+	if _, err := r.restore(ctx, target, restore.Goal{}, restore.Options{}); err == nil {
+		t.Error("a target without the table takes its columns")
+	}
+	sql("RENAME TABLE elsewhere TO a; ALTER TABLE a ADD COLUMN c" + n + " INT DEFAULT " + n)
+	report := r.mustRestore(target, restore.Goal{})
+	if !report.Resumed || !slices.ContainsFunc(report.Warnings, func(w string) bool { return strings.Contains(w, "was not run again") }) {
+		t.Errorf("resumed: %v, with the warnings %q", report.Resumed, report.Warnings)
+	}
+	same(t, "resumed", content(t, source), content(t, target))
+	settled(t, target)
 }
 
 // settled looks for what a restore leaves behind.

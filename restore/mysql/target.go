@@ -40,6 +40,7 @@ type Target struct {
 	engine   mybase.Engine
 	phase    phase // on record in the target
 	resumed  bool
+	began    *gtid.Set // what the target had executed when the replay began, or was taken up again
 	forget   *gtid.Set // what the target has executed by itself before the restore
 	base     *gtid.Set // what the base holds
 	goal     *gtid.Set // what the target will have executed
