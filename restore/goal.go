@@ -98,6 +98,8 @@ type Dialect interface {
 	// Defines reports whether the source writes down in a table of ours how its definitions change: a target can follow
 	// what is on record there.
 	Defines(t *change.Table) bool
+	// Pace says how fast restores go.
+	Pace() Pace
 }
 
 // Finder looks for the last transaction that belongs to a position. It is used for

@@ -63,6 +63,11 @@ type Plan struct {
 	// Partial says which tables are restored; nil: all.
 	Partial *Partial `json:"partial,omitempty"`
 
+	// Estimate is what the restore is expected to take.
+	Estimate Estimate `json:"estimate"`
+
+	foldable, inserted uint64 // changes in front of the first change of definitions, and how many of them insert
+
 	// Changes counts what is replayed, per table.
 	Changes map[string]*change.TableCount `json:"-"`
 }
@@ -119,6 +124,7 @@ func MakePartialPlan(ctx context.Context, a *archive.Archive, d Dialect, g Goal,
 		return nil, err
 	}
 	p.Protection = archive.Spans(protections)
+	p.Estimate = p.estimate(d.Pace())
 	return p, p.neighbours(ctx, a)
 }
 
@@ -255,6 +261,10 @@ func (p *Plan) add(d Dialect, t *change.Txn, versions map[string]uint64, bases [
 			p.Changes[name] = sum
 		}
 		p.Rows += c.Rows()
+		if len(p.Definitions) == 0 {
+			p.foldable += c.Rows()
+			p.inserted += c.Inserts
+		}
 		sum.Inserts += c.Inserts
 		sum.Updates += c.Updates
 		sum.Deletes += c.Deletes

@@ -41,6 +41,7 @@ func (plain) XID(text string) (func(string) XIDMatch, error) {
 	}, nil
 }
 
+func (plain) Pace() Pace                 { return Pace{Rows: 100, Folded: 10, Replayed: 1} }
 func (plain) Ours(t *change.Table) bool  { return t.Schema == "txreel" }
 func (plain) Defines(*change.Table) bool { return false }
 

@@ -112,6 +112,7 @@ func (p *Plan) String() string {
 		line("proof", "base %s was taken at this very point: the result is compared with it", p.Proof.ID)
 	}
 	line("replay", "%d transactions, %d rows, %d bytes, from %d segments of %d bytes", p.Transactions, p.Rows, p.Bytes, p.Segments, p.SegmentBytes)
+	line("estimate", "%s", p.Estimate)
 	if n := len(p.Definitions); n > 0 {
 		line("definitions", "%d of them change the schema, and say how", n)
 	}
@@ -183,13 +184,14 @@ type Report struct {
 	Warnings  []string           `json:"warnings"`
 	Phases    []PhaseTime        `json:"phases"`
 	Seconds   float64            `json:"seconds"`
+	Expected  float64            `json:"expected_seconds"` // by the plan's estimate
 }
 
 func newReport(p *Plan) *Report {
 	return &Report{
 		Archive: p.Archive, Epoch: p.Epoch, Goal: p.Goal, Base: basePoint(p.Base), Mends: p.mends(), Cut: point(p.Cut), Next: point(p.Next),
 		Replayed: p.Transactions, Rows: p.Rows, Coverage: p.Base.Coverage,
-		Spans: p.Protection, ZeroLoss: p.protection(), Proof: p.proof(), Partial: p.Partial,
+		Spans: p.Protection, ZeroLoss: p.protection(), Proof: p.proof(), Partial: p.Partial, Expected: p.Estimate.Seconds,
 	}
 }
 
@@ -245,6 +247,6 @@ func (r *Report) String() string {
 	for _, p := range r.Phases {
 		line("took", "%s: %.2f s", p.Phase, p.Seconds)
 	}
-	line("took", "%.2f s in all", r.Seconds)
+	line("took", "%.2f s in all; %.2f s were expected of two cores", r.Seconds, r.Expected)
 	return b.String()
 }

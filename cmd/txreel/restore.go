@@ -104,7 +104,7 @@ type restoreTarget interface {
 func (c *restoreCmd) restorer(engine string) (restore.Dialect, func(ctx context.Context, p *restore.Plan) (restoreTarget, error), error) {
 	switch engine {
 	case enginePostgres:
-		return pgtarget.Dialect{}, func(ctx context.Context, p *restore.Plan) (restoreTarget, error) {
+		return pgtarget.Dialect{Exact: c.Exact}, func(ctx context.Context, p *restore.Plan) (restoreTarget, error) {
 			o := pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, Globals: c.Globals, TempDir: c.SpillDir, Exact: c.Exact, Memory: int64(c.Memory)}
 			if c.IntoSchema != "" {
 				return pgtarget.OpenInto(ctx, c.Target, c.IntoSchema, p, o)

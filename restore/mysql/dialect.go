@@ -201,3 +201,8 @@ func (f *setFinder) Cut() (change.Seq, bool, error) {
 	}
 	return f.cut, f.found, f.err
 }
+
+// Pace implements restore.Dialect.
+func (Dialect) Pace() restore.Pace {
+	return restore.Pace{Rows: 200_000, Replayed: 30_000}
+}

@@ -15,7 +15,9 @@ import (
 // record: what `txreel log` shows, and what the source says its log stands at once the
 // transaction is over. Restoring to an LSN takes every commit record that ends at or
 // before it; the LSN at which a commit record starts therefore excludes that transaction.
-type Dialect struct{}
+type Dialect struct {
+	Exact bool // restores replay every transaction by itself
+}
 
 var _ restore.Dialect = Dialect{}
 
@@ -74,3 +76,12 @@ func (Dialect) Defines(t *change.Table) bool { return ddl.Is(t.Schema, t.Name) }
 
 // ourSchema is where txreel keeps what it needs in a source.
 const ourSchema = ddl.Schema
+
+// Pace implements restore.Dialect.
+func (d Dialect) Pace() restore.Pace {
+	p := restore.Pace{Rows: 400_000, Folded: 2_500_000, Replayed: 120_000}
+	if d.Exact {
+		p.Folded = 0
+	}
+	return p
+}
