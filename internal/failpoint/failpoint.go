@@ -136,7 +136,7 @@ const (
 // All returns every point there is, each list in an order in which a program that is killed at one of them, and
 // started again, comes to the next.
 func All() []Point {
-	return []Point{
+	return append([]Point{
 		ArchiveCreating, ArchiveCreated, EpochCreating, EpochCreated, SlotCreating, SlotCreated, ChoiceCreating, ChoiceCreated,
 		BaseObjectCreating, BaseObjectCreated, BaseCommitting, BaseCommitted,
 		CaptureRead, CaptureAppended, CaptureSealing, CaptureSealed, CaptureHanded, SegmentCreating,
@@ -145,11 +145,15 @@ func All() []Point {
 		SpoolSyncMarker, SpoolRenameMarker, SpoolWrite, SpoolSync, SpoolRename, SpoolSyncFolder, SpoolPut, SpoolUnlink,
 		SourceAcking, SourceAcked, ProtectionCreating, ProtectionCreated, MarkCreating, MarkCreated, GapCreating, GapCreated,
 		RestoreBeginCheck, RestoreEndCheck,
-		RestoreBeginBase, RestoreSchemaMade, RestoreBookOpened, RestoreStepDone, RestoreChunkSent, RestoreChunkCommitted, RestoreStepNoted, RestoreEndBase,
+		RestoreBeginBase, RestoreSchemaMade, RestoreBookOpened, RestoreStepDone, RestoreFoldFilling, RestoreFoldFilled, RestoreChunkSent, RestoreChunkCommitted, RestoreFoldDone, RestoreStepNoted, RestoreEndBase,
 		RestoreBeginKeys, RestoreForgotten, RestorePhaseNoted, RestoreObjectMade, RestoreObjectCommitted, RestoreEndKeys,
 		RestoreBeginReplay, RestoreReplicaStarted, RestoreMessageSent, RestoreTxnSent, RestoreBatchCommitting, RestoreBatchCommitted, RestoreEndReplay,
 		RestoreBeginFinish, RestoreReplicaDropped, RestoreSettingBack, RestoreSequences, RestoreEndFinish,
 		RestoreBeginVerify, RestoreReleasing, RestoreEndVerify,
-		HoldCreating, PruneRecording, PruneRecorded, PruneManifestGone, PruneObjectGone, PruneSegmentGone, PruneRollupGone, PruneEnding,
-	}
+	}, Pruning()...)
+}
+
+// Pruning returns those of All that only a prune, or a hold, comes to.
+func Pruning() []Point {
+	return []Point{HoldCreating, PruneRecording, PruneRecorded, PruneManifestGone, PruneObjectGone, PruneSegmentGone, PruneRollupGone, PruneEnding}
 }

@@ -94,7 +94,7 @@ func TestDoctorAndItsCure(t *testing.T) {
 		want{"max_slot_wal_keep_size", sources.SeverityWarning, "disk fills", "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; SELECT pg_reload_conf()"},
 		want{"role", sources.SeverityProblem, "may not replicate", `ALTER ROLE "po or" REPLICATION;`},
 		want{"role", sources.SeverityWarning, "pg_monitor", `GRANT pg_monitor TO "po or";`},
-		want{"read access", sources.SeverityProblem, "and 6 more", `GRANT pg_read_all_data TO "po or";`},
+		want{"read access", sources.SeverityProblem, "and 9 more", `GRANT pg_read_all_data TO "po or";`},
 		want{"row security", sources.SeverityProblem, "public.keyed", `ALTER ROLE "po or" BYPASSRLS;`},
 		want{"replication connection", sources.SeverityProblem, "may not replicate", `ALTER ROLE "po or" REPLICATION;`},
 		want{"publication", sources.SeverityProblem, `no publication "txreel"`, "txreel setup --apply"},
