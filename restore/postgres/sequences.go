@@ -69,8 +69,9 @@ func (t *Target) setSequences(ctx context.Context) error {
 		s := &t.engine.Sequences[i]
 		base[s.Name] = &state{s.Last, s.Called}
 	}
+	gone := known.last.without(all)
 	for i := range all {
-		if err := t.setSequence(ctx, &all[i], known, base[all[i].name]); err != nil {
+		if err := t.setSequence(ctx, &all[i], known, base[all[i].name], gone); err != nil {
 			return err
 		}
 		delete(base, all[i].name)
@@ -83,7 +84,8 @@ func (t *Target) setSequences(ctx context.Context) error {
 	return nil
 }
 
-func (t *Target) setSequence(ctx context.Context, q *sequence, known *samples, base *state) error {
+// setSequence sets one; gone are the states of those that had been sampled, and go by none of the target's names.
+func (t *Target) setSequence(ctx context.Context, q *sequence, known *samples, base *state, gone []state) error {
 	first, last := known.first.of(q.name), known.last.of(q.name)
 	best, err := t.furthestInColumn(ctx, q)
 	if err != nil {
@@ -100,6 +102,11 @@ func (t *Target) setSequence(ctx context.Context, q *sequence, known *samples, b
 		best = q.further(best, q.further(first, last))
 	default:
 		best = q.further(best, q.further(base, last))
+		for i := range gone {
+			if base == nil && last == nil { // it may be one of them, renamed
+				best = q.further(best, &gone[i])
+			}
+		}
 	}
 	name := quote(q.name.Schema, q.name.Name)
 	if !proven {

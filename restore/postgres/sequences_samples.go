@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"txreel/archive"
 	"txreel/change"
@@ -36,6 +37,16 @@ func (s sampled) of(name pgbase.Name) *state {
 		return &v
 	}
 	return nil
+}
+
+// without returns the states of sequences that are not among some.
+func (s sampled) without(some []sequence) (states []state) {
+	for name, v := range s {
+		if !slices.ContainsFunc(some, func(q sequence) bool { return q.name == name }) {
+			states = append(states, v)
+		}
+	}
+	return states
 }
 
 // sampleReader reads samples out of the record.
