@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -314,13 +315,14 @@ func TestPruneKeeps(t *testing.T) {
 		}
 		// Cut off, time after time.
 		for crash := 0; ; crash++ {
-			left := 1 + r.IntN(6)
+			var left atomic.Int64 // objects are removed side by side
+			left.Store(int64(1 + r.IntN(6)))
 			boom := errors.New("boom")
 			fail := func(op, key string) error {
 				if op != "delete" && op != "create" {
 					return nil
 				}
-				if left--; left < 0 {
+				if left.Add(-1) < 0 {
 					return boom
 				}
 				return nil
