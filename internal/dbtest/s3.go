@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -182,7 +183,27 @@ func (g *Gateway) Stop() error {
 }
 
 // Pause suspends the gateway: it accepts connections and never answers, until Resume.
-func (g *Gateway) Pause() error { return g.signal(syscall.SIGSTOP) }
+func (g *Gateway) Pause() error {
+	if err := g.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	// Each of its threads stops when it gets to run.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return poll(ctx, "the gateway to stand still", func() (bool, error) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", g.proc.pid))
+		for _, name := range threads {
+			stat, err := os.ReadFile(name)
+			if err != nil {
+				continue // it has ended
+			}
+			if _, state, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(state, "T") {
+				return false, nil
+			}
+		}
+		return len(threads) > 0, err
+	})
+}
 
 // Resume lets a paused gateway go on.
 func (g *Gateway) Resume() error { return g.signal(syscall.SIGCONT) }

@@ -34,7 +34,7 @@ func (o *ordeal) capture() *archive.Archive {
 	o.endCaptures(a, o.points(failpoint.CaptureRead, failpoint.RollupCreated), captureCommand())
 	spooled := captureCommand("--spool", o.spool)
 	o.endCaptures(a, o.points(failpoint.SpoolSyncMarker, failpoint.SpoolUnlink), spooled)
-	o.stop(a, p.start(spooled...), "")
+	o.stop(a, p.start(spooled...), "capture started") // it heeds signals by then
 	if spool.Holds(o.spool) {
 		o.t.Error("the spool is not empty at the end of a capture")
 	}
