@@ -361,7 +361,7 @@ func (b *postgresBench) segments(ctx context.Context) (total int64, err error) {
 }
 
 func (b *postgresBench) position(ctx context.Context) (string, error) {
-	rows, err := b.source.Query(ctx, db, `select pg_current_wal_lsn()`)
+	rows, err := b.source.Query(ctx, db, `select pg_current_wal_insert_lsn()`)
 	if err != nil {
 		return "", err
 	}
