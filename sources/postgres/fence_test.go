@@ -86,13 +86,12 @@ func testFences(t *testing.T, pg *dbtest.Postgres) {
 			t.Fatalf("fences %q", got)
 		}
 	}
-	looks := 0
-	for at := src.Health().At; looks < 5; {
+	for looks, seen := 0, src.Health(); looks < 5; {
 		if m, err := src.Next(t.Context()); err != nil || m.Kind != change.KindIdle {
 			t.Fatalf("without traffic: %+v, %v", m, err)
 		}
-		if h := src.Health(); h.At != at {
-			looks, at = looks+1, h.At
+		if h := src.Health(); h != seen { // each look makes a new one
+			looks, seen = looks+1, h
 		}
 	}
 	// What swallows a fence is found by the position alone.
@@ -120,12 +119,15 @@ func testFences(t *testing.T, pg *dbtest.Postgres) {
 	for range 2*len(got) + 1 {
 		anyTransaction(t, src)
 	}
-	at := src.Health().At
+	var first *Health
 	eventually(t, "another look", func() bool {
 		if _, err := src.Next(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		return src.Health().At.Sub(at) > 300*time.Millisecond
+		if first == nil {
+			first = src.Health() // nil before the first look
+		}
+		return first != nil && src.Health().At.Sub(first.At) > 300*time.Millisecond
 	})
 	s.exec("drop owned by mute; drop role mute")
 }
