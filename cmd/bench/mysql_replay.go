@@ -37,7 +37,7 @@ var mysqlWorkloads = []mysqlWorkload{
 	{"hot", "2,000,000 updates of 50,000 rows", func(b *mysqlBench, ctx context.Context) error {
 		return b.source.Exec(ctx, db, `CREATE TABLE hot (id int PRIMARY KEY, n bigint NOT NULL, a varchar(32), b varchar(32), at datetime(6));
 			INSERT INTO hot WITH RECURSIVE d (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM d WHERE i < 249)
-				SELECT a.i * 250 + b.i + 1, 0, md5(a.i * 250 + b.i), md5(a.i * 7 + b.i), now(6) FROM d a, d b WHERE a.i < 200`)
+				SELECT a.i * 250 + b.i + 1, 0, left(sha2(a.i * 250 + b.i, 256), 32), left(sha2(a.i * 7 + b.i, 256), 32), now(6) FROM d a, d b WHERE a.i < 200`)
 	}, (*mysqlBench).hot},
 	{"sysbench", "50,000 transactions of sysbench's oltp_write_only over 4 tables of 50,000 rows", func(b *mysqlBench, ctx context.Context) error {
 		return b.sysbench(ctx, "prepare")
@@ -58,7 +58,7 @@ func (b *mysqlBench) hot(ctx context.Context) error {
 		return err
 	}
 	for i := range 40 * 50 {
-		if err := s.Exec(ctx, fmt.Sprintf("UPDATE hot SET n = n + 1, a = md5(n), at = now(6) WHERE id %% 50 = %d", i%50)); err != nil {
+		if err := s.Exec(ctx, fmt.Sprintf("UPDATE hot SET n = n + 1, a = left(sha2(n, 256), 32), at = now(6) WHERE id %% 50 = %d", i%50)); err != nil {
 			return errors.Join(err, s.Close())
 		}
 	}
