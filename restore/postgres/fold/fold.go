@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"sync/atomic"
 
 	"txreel/archive"
 	"txreel/change"
@@ -45,6 +46,8 @@ type Span struct {
 	// Passed, if not nil, names segments by their first transaction that hold no change of the tables, by their index: they are
 	// not fetched, and changes of other tables in those that are count for nothing.
 	Passed func(first change.Seq) bool
+	// Only tells that changes of other tables than those given count for nothing. Others reports whether there were any.
+	Only bool
 }
 
 // Table is a table of the base.
@@ -52,6 +55,8 @@ type Table struct {
 	Schema, Name string
 	Columns      []string // of which the base has values, in its order
 	Keys         int64    // of how many keys the record may speak, about
+	ID           uint32   // the number by which the record knows it; zero: it is known by its name
+	Key          []string // columns that tell rows apart at every moment, for a log that has rows whole; none: rows are compared whole
 }
 
 // Options are how a Fold works.
@@ -83,6 +88,17 @@ type Sink interface {
 	Rows(ctx context.Context, worker, table int, lines []byte, rows int64) error
 }
 
+// Merger is a Sink of tables that have the rows of before in themselves, where no Filter reads them: rows are replaced there.
+type Merger interface {
+	Sink
+	// Gone takes keys whose rows are to go, if they have one and Rows has no other for it: the columns of the key, as lines. Calls may
+	// come at the same time like those of Rows.
+	Gone(ctx context.Context, worker, table int, lines []byte, keys int64) error
+	// Partial takes rows that lack values, which the row has that is there now: the key of that one, then for all columns in one field which are
+	// missing (1) and which are not (0), then the columns, NULL if missing. It is called when all else has been.
+	Partial(ctx context.Context, table int, lines []byte, rows int64) error
+}
+
 // Fold folds one Span. It is not safe for concurrent use, but for what says otherwise.
 type Fold struct {
 	archive *archive.Archive
@@ -90,6 +106,9 @@ type Fold struct {
 	opts    Options
 	tables  []table
 	byName  map[string]int
+	byID    map[uint32]int
+	others  atomic.Bool
+	merging bool   // into a Merger
 	seed    uint64 // of the hashes: nobody can make two keys that meet
 	pass    uint64
 	shift   int // of a hash, to its pass
@@ -106,6 +125,7 @@ type Fold struct {
 type table struct {
 	Table
 	index   map[string]int // of Columns
+	id      uint32         // by which the record knows it
 	touched bool
 	closed  bool  // a TRUNCATE was met: what is older is nothing to us
 	delta   int64 // rows inserted less those deleted, since that TRUNCATE
@@ -118,7 +138,7 @@ type table struct {
 
 // New prepares to fold a span of an archive onto a base with the given tables.
 func New(a *archive.Archive, span Span, tables []Table, o Options) *Fold {
-	f := &Fold{archive: a, span: span, opts: o, byName: make(map[string]int, len(tables)), seed: rand.Uint64()}
+	f := &Fold{archive: a, span: span, opts: o, byName: make(map[string]int, len(tables)), byID: make(map[uint32]int), seed: rand.Uint64()}
 	f.tables = make([]table, len(tables))
 	for i, t := range tables {
 		f.tables[i].Table = t
@@ -126,7 +146,11 @@ func New(a *archive.Archive, span Span, tables []Table, o Options) *Fold {
 		for k, c := range t.Columns {
 			f.tables[i].index[c] = k
 		}
-		f.byName[t.Schema+"."+t.Name] = i
+		if t.ID != 0 {
+			f.byID[t.ID] = i
+		} else {
+			f.byName[t.Schema+"."+t.Name] = i
+		}
 	}
 	f.most = int(min(max(o.Memory/2/int64(f.pieces()), 1<<20), largestPiece))
 	f.shift = 64 - bits.TrailingZeros(uint(o.Passes))
@@ -160,26 +184,30 @@ func (f *Fold) mine(k key) bool { return k.hi>>f.shift == f.pass } // a shift by
 
 // Result is what a pass through the record tells of a table.
 type Result struct {
-	Touched   bool  // the record speaks of it
-	Truncated bool  // nothing of the base remains
-	Delta     int64 // rows inserted less those deleted, since it was truncated or from the base on; the same in every pass
+	Touched   bool   // the record speaks of it
+	ID        uint32 // by which number
+	Truncated bool   // nothing of the base remains
+	Delta     int64  // rows inserted less those deleted, since it was truncated or from the base on; the same in every pass
 	// Unordered tells that the rows of the base must go through one Filter after another, in one piece of work: there may
 	// be rows in it that are the same, of which some go.
 	Unordered bool
-	// Expected is how many rows of the base the Filters of this pass must take.
+	// Expected is how many rows of the base the Filters of this pass must take, or how many go from the table of a Merger.
 	Expected int64
 }
 
 // Result returns what History has found of a table.
 func (f *Fold) Result(i int) Result {
 	t := &f.tables[i]
-	r := Result{Touched: t.touched, Truncated: t.closed, Delta: t.delta, Expected: t.expected}
+	r := Result{Touched: t.touched, ID: t.id, Truncated: t.closed, Delta: t.delta, Expected: t.expected}
 	if t.closed {
 		r.Expected = 0
 	}
 	r.Unordered = len(t.key) == 0 && t.keys.used > 0 && !t.closed
 	return r
 }
+
+// Others reports whether the record that has been gone through has changes of other tables than those given.
+func (f *Fold) Others() bool { return f.others.Load() }
 
 // memory is what the keys and waiters take.
 func (f *Fold) memory() int64 {

@@ -15,12 +15,15 @@ import (
 // has them whole. Without a sink it only learns what a Filter must know. Errors wrap ErrNotFoldable, ErrMemory or ErrContradiction
 // where they are about that; what sink was given then is not to be kept.
 func (f *Fold) History(ctx context.Context, pass int, sink Sink) error {
+	merger, merging := sink.(Merger)
+	f.merging = merging
 	f.reset(pass)
 	jobs := f.jobs()
 	free := make(chan *piece, f.pieces())
 	for range cap(free) {
 		free <- &piece{}
 	}
+	whole := ctx
 	g, ctx := errgroup.WithContext(ctx) // joins every goroutine below
 	order := make(chan *task, jobs)     // in which they are folded
 	work := make(chan *task, jobs)
@@ -51,7 +54,10 @@ func (f *Fold) History(ctx context.Context, pass int, sink Sink) error {
 		defer close(write)
 		return f.gather(ctx, order, write)
 	})
-	return g.Wait()
+	if err := g.Wait(); err != nil || !merging {
+		return err
+	}
+	return f.rest(whole, merger)
 }
 
 // list hands out the segments of the span, the last one first.
@@ -133,7 +139,7 @@ func (f *Fold) fold(p *piece) error {
 			continue
 		}
 		if !t.touched {
-			t.touched, t.key = true, s.shape.inKey
+			t.touched, t.key, t.id = true, s.shape.inKey, s.shape.id
 		} else if !sameKey(t.key, s.shape.inKey) {
 			return fmt.Errorf("%w: the replica identity of table %s changes", ErrNotFoldable, s.shape.name)
 		}

@@ -120,6 +120,7 @@ func newHistory(t *rapid.T, folder string) *history {
 		{Table: Table{Schema: "s", Name: "one", Columns: []string{"k", "v", "w"}}, id: 1, identity: 'd', key: []int{0}},
 		{Table: Table{Schema: "s", Name: "two", Columns: []string{"v", "k", "l", "w"}}, id: 2, identity: 'i', key: []int{2, 1}},
 		{Table: Table{Schema: "s", Name: "bag", Columns: []string{"v", "w"}}, id: 3, identity: 'f'},
+		{Table: Table{Schema: "s", Name: "full", Columns: []string{"k", "v"}}, id: 5, identity: 'f', key: []int{0}},
 		{Table: Table{Schema: "s", Name: "still", Columns: []string{"k"}}, id: 4, identity: 'd', key: []int{0}},
 	}
 	for _, m := range h.tables {
@@ -195,7 +196,7 @@ func (h *history) step(i int) {
 			kept[c] = row[c] != nil && row[c] == old[c] && rapid.IntRange(0, 3).Draw(h.t, "kept") > 0
 		}
 		switch moved := len(m.key) > 0 && !h.sameKey(m, row, old); {
-		case len(m.key) == 0:
+		case m.identity == 'f':
 			b = appendImage(append(b, 'O'), old, nil)
 		case moved || rapid.IntRange(0, 5).Draw(h.t, "external") == 0: // or the key is a large one
 			b = appendImage(append(b, 'K'), h.keyOnly(m, old), nil)
@@ -214,7 +215,7 @@ func (h *history) step(i int) {
 	default:
 		k := rapid.IntRange(0, len(m.rows)-1).Draw(h.t, "row")
 		op, b = change.OpDelete, head('D')
-		if len(m.key) == 0 {
+		if m.identity == 'f' {
 			b = appendImage(append(b, 'O'), m.rows[k], nil)
 		} else {
 			b = appendImage(append(b, 'K'), h.keyOnly(m, m.rows[k]), nil)
@@ -241,7 +242,7 @@ func (h *history) append(m *change.Message) {
 func (h *history) transaction() {
 	h.append(&change.Message{Kind: change.KindBegin})
 	for range rapid.IntRange(0, 6).Draw(h.t, "steps") {
-		h.step(rapid.IntRange(0, 2).Draw(h.t, "table"))
+		h.step(rapid.IntRange(0, 3).Draw(h.t, "table"))
 	}
 	h.at++
 	h.append(&change.Message{Kind: change.KindCommit, XID: fmt.Sprint(h.at), Position: change.Position(fmt.Sprint(h.at)), CommitTime: change.Time(h.at)})

@@ -35,9 +35,10 @@ const stepSize = int(unsafe.Sizeof(step{}))
 type piece struct {
 	raw   []byte // messages, each behind its length
 	steps []step
-	olds  []key // of steps with two keys
-	keep  []int32
-	made  []made // lines that were made of several images
+	olds  []key   // of steps with two keys
+	keep  []int32 // steps whose new row is final
+	gone  []int32 // steps whose old key has no row in the end, for a Merger
+	made  []made  // lines that were made of several images
 	txns  int64
 }
 
@@ -52,7 +53,7 @@ func (p *piece) size() int { return len(p.raw) + len(p.steps)*stepSize }
 
 func (p *piece) reset() {
 	clear(p.made)
-	*p = piece{raw: p.raw[:0], steps: p.steps[:0], olds: p.olds[:0], keep: p.keep[:0], made: p.made[:0]}
+	*p = piece{raw: p.raw[:0], steps: p.steps[:0], olds: p.olds[:0], keep: p.keep[:0], gone: p.gone[:0], made: p.made[:0]}
 }
 
 // room takes memory for messages at once, where it is known how much they need.
@@ -274,6 +275,10 @@ func (r *reader) truncate(p *piece, m []byte) error {
 		if s == nil {
 			continue
 		}
+		if s.other {
+			r.fold.others.Store(true)
+			continue
+		}
 		if s.err != nil {
 			return s.err
 		}
@@ -293,6 +298,10 @@ func (r *reader) change(p *piece, m []byte) error {
 		return fmt.Errorf("%w: row of relation %d, which no Relation message described", pgoutput.ErrMalformed, id)
 	}
 	if s == nil {
+		return nil
+	}
+	if s.other {
+		r.fold.others.Store(true)
 		return nil
 	}
 	if s.err != nil {

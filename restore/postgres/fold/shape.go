@@ -11,6 +11,8 @@ import (
 // shape is a table as one Relation message describes it.
 type shape struct {
 	table   int
+	id      uint32 // the record's number of it
+	other   bool   // it is none of those asked for
 	name    string
 	from    []int // the column of the message that each column of the table comes from
 	key     []int // columns of the message that make the key, in their order; empty for a multiset
@@ -31,10 +33,14 @@ func (f *Fold) shape(m []byte) (uint32, *shape, error) {
 	if r.Schema == ours {
 		return r.ID, nil, nil
 	}
-	s := &shape{name: r.Schema + "." + r.Name, columns: len(r.Columns)}
-	i, ok := f.byName[s.name]
-	if !ok && f.span.Passed != nil {
-		return r.ID, nil, nil
+	s := &shape{name: r.Schema + "." + r.Name, id: r.ID, columns: len(r.Columns)}
+	i, ok := f.byID[r.ID]
+	if !ok {
+		i, ok = f.byName[s.name]
+	}
+	if !ok && (f.span.Passed != nil || f.span.Only) {
+		s.other = true
+		return r.ID, s, nil
 	}
 	if !ok {
 		s.err = fmt.Errorf("%w: table %s is not in the base", ErrNotFoldable, s.name)
@@ -52,12 +58,15 @@ func (f *Fold) shape(m []byte) (uint32, *shape, error) {
 		if known {
 			s.from[at] = k
 		}
-		if c.Key && !whole {
+		if c.Key && !whole || whole && slices.Contains(t.Key, c.Name) {
 			if !known {
 				s.err = fmt.Errorf("%w: column %s of the key of table %s is not in the base", ErrNotFoldable, c.Name, s.name)
 			}
 			s.key, s.inKey = append(s.key, k), append(s.inKey, at)
 		}
+	}
+	if f.merging && (len(s.key) == 0 || whole && len(s.key) < len(t.Key)) {
+		s.err = fmt.Errorf("%w: the rows of table %s are not told apart by a key", ErrNotFoldable, s.name)
 	}
 	if k := slices.Index(s.from, -1); k >= 0 {
 		s.err = fmt.Errorf("%w: the record does not have column %s of table %s", ErrNotFoldable, t.Columns[k], s.name)
@@ -191,6 +200,17 @@ func (s *shape) appendLine(dst []byte, v image) []byte {
 			dst = append(dst, '\t')
 		}
 		dst = appendField(dst, v[from].bytes)
+	}
+	return dst
+}
+
+// appendKey appends the key in an image as a line, without its end.
+func (s *shape) appendKey(dst []byte, v image) []byte {
+	for k, i := range s.key {
+		if k > 0 {
+			dst = append(dst, '\t')
+		}
+		dst = appendField(dst, v[i].bytes)
 	}
 	return dst
 }

@@ -11,6 +11,7 @@ import (
 type waiter struct {
 	shape  *shape
 	fields [][]byte // as lines have them; nil for what is missing
+	key    []byte   // of the row that has the rest, as far as the record has been gone through; only for a Merger
 	size   int64
 }
 
@@ -36,10 +37,12 @@ func (f *Fold) change(p *piece, i int, t *table) error {
 	case s.op == pgoutput.TagDelete:
 		t.delta--
 		err := f.none(t, s.key)
+		f.leave(p, i, t, s.key)
 		f.before(t, s.key, true, 0)
 		return err
 	case s.old < 0:
 		w, err := f.row(p, i, t, s.key)
+		f.name(p, i, w)
 		f.before(t, s.key, true, w)
 		return err
 	}
@@ -52,8 +55,33 @@ func (f *Fold) change(p *piece, i int, t *table) error {
 	}
 	f.before(t, s.key, false, 0)
 	err = f.none(t, old)
+	f.leave(p, i, t, old)
+	f.name(p, i, w)
 	f.before(t, old, true, w)
 	return err
+}
+
+// leave notes for a Merger that a change leaves a key without a row, unless what is behind has dealt with that.
+func (f *Fold) leave(p *piece, i int, t *table, k key) {
+	if f.merging && f.mine(k) && t.keys.find(k) == nil {
+		p.gone = append(p.gone, int32(i))
+	}
+}
+
+// name notes for a Merger by which key a waiter's row was known before the change that fill has just looked at.
+func (f *Fold) name(p *piece, i int, number int32) {
+	if !f.merging || number == 0 {
+		return
+	}
+	w, v := &f.waiters[number-1], f.scratch.old
+	if len(v) == 0 {
+		v = f.scratch.new
+	}
+	before := cap(w.key)
+	w.key = p.steps[i].shape.appendKey(w.key[:0], v)
+	grown := int64(cap(w.key) - before)
+	w.size += grown
+	f.spent += grown
 }
 
 // row takes it that a key has the new row of a change. It returns the waiter, plus one, that wants the row's older images; zero if there is none.
@@ -78,7 +106,7 @@ func (f *Fold) row(p *piece, i int, t *table, k key) (int32, error) {
 	x.n = 0
 	if !mine {
 		f.foreign--
-		t.expected--
+		t.expected -= f.fetched()
 	}
 	return f.fill(p, i, t, w)
 }
@@ -104,13 +132,21 @@ func (f *Fold) before(t *table, k key, live bool, w int32) {
 	switch {
 	case !mine && w > 0:
 		f.foreign++
-		t.expected++
+		t.expected += f.fetched()
 	case mine && live && !x.live:
 		t.expected++
 	case mine && !live && x.live:
 		t.expected--
 	}
 	x.live = live
+}
+
+// fetched is how many rows a Filter takes for one whose key belongs to another pass. A Merger joins them, and takes none.
+func (f *Fold) fetched() int64 {
+	if f.merging {
+		return 0
+	}
+	return 1
 }
 
 // wait makes a waiter of the new row of a change.

@@ -16,19 +16,25 @@ type writer struct {
 	worker  int
 	sink    Sink
 	free    chan<- *piece
-	batches map[int]*batch
+	batches map[target]*batch
 	held    int
 	row     row
 }
 
-// batch is lines of one table.
+// target says what lines are: rows of a table, or keys of it that are gone.
+type target struct {
+	table int
+	gone  bool
+}
+
+// batch is lines of one target.
 type batch struct {
 	lines []byte
 	rows  int64
 }
 
 func (w *writer) run(ctx context.Context, pieces <-chan *piece) error {
-	w.batches = make(map[int]*batch)
+	w.batches = make(map[target]*batch)
 	for p := range pieces {
 		if w.sink != nil {
 			if err := w.write(ctx, p); err != nil {
@@ -47,39 +53,54 @@ func (w *writer) write(ctx context.Context, p *piece) error {
 		if err := w.row.read(s.shape, m); err != nil {
 			return err
 		}
-		b := w.batch(s.shape.table)
+		at := target{table: s.shape.table}
+		b := w.batch(at)
 		before := len(b.lines)
 		b.lines = append(s.shape.appendLine(b.lines, w.row.new), '\n')
-		if err := w.wrote(ctx, s.shape.table, b, before); err != nil {
+		if err := w.wrote(ctx, at, b, before); err != nil {
+			return err
+		}
+	}
+	for _, i := range p.gone {
+		s := &p.steps[i]
+		if err := w.row.read(s.shape, p.raw[s.at:s.at+s.size]); err != nil {
+			return err
+		}
+		at := target{s.shape.table, true}
+		b := w.batch(at)
+		before := len(b.lines)
+		b.lines = append(s.shape.appendKey(b.lines, w.row.old), '\n')
+		if err := w.wrote(ctx, at, b, before); err != nil {
 			return err
 		}
 	}
 	for i := range p.made {
-		b := w.batch(p.made[i].table)
+		at := target{table: p.made[i].table}
+		b := w.batch(at)
 		before := len(b.lines)
 		b.lines = append(append(b.lines, p.made[i].line...), '\n')
-		if err := w.wrote(ctx, p.made[i].table, b, before); err != nil {
+		if err := w.wrote(ctx, at, b, before); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *writer) batch(table int) *batch {
-	b := w.batches[table]
+func (w *writer) batch(at target) *batch {
+	b := w.batches[at]
 	if b == nil {
 		b = &batch{}
-		w.batches[table] = b
+		w.batches[at] = b
 	}
 	return b
 }
 
 // wrote counts a line that was appended to a batch.
-func (w *writer) wrote(ctx context.Context, table int, b *batch, before int) error {
+func (w *writer) wrote(ctx context.Context, at target, b *batch, before int) error {
 	b.rows++
 	w.held += len(b.lines) - before
 	if len(b.lines) >= batchBytes {
-		return w.flush(ctx, table, b)
+		return w.flush(ctx, at, b)
 	}
 	if w.held >= heldBytes {
 		return w.flushAll(ctx)
@@ -87,11 +108,15 @@ func (w *writer) wrote(ctx context.Context, table int, b *batch, before int) err
 	return nil
 }
 
-func (w *writer) flush(ctx context.Context, table int, b *batch) error {
+func (w *writer) flush(ctx context.Context, at target, b *batch) error {
 	if b.rows == 0 {
 		return nil
 	}
-	err := w.sink.Rows(ctx, w.worker, table, b.lines, b.rows)
+	take := w.sink.Rows
+	if at.gone {
+		take = w.sink.(Merger).Gone // nobody else makes any
+	}
+	err := take(ctx, w.worker, at.table, b.lines, b.rows)
 	w.held -= len(b.lines)
 	b.lines, b.rows = b.lines[:0], 0
 	if cap(b.lines) > 4*batchBytes { // a large row went through
@@ -101,10 +126,59 @@ func (w *writer) flush(ctx context.Context, table int, b *batch) error {
 }
 
 func (w *writer) flushAll(ctx context.Context) error {
-	for table, b := range w.batches {
-		if err := w.flush(ctx, table, b); err != nil {
+	for at, b := range w.batches {
+		if err := w.flush(ctx, at, b); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// rest gives a Merger the rows that still lack values when all of the record has been gone through.
+func (f *Fold) rest(ctx context.Context, m Merger) error {
+	lines := make([]batch, len(f.tables))
+	for i := range f.waiters {
+		w := &f.waiters[i]
+		if w.shape == nil { // it was filled, or was none
+			continue
+		}
+		b := &lines[w.shape.table]
+		b.lines = w.appendPartial(b.lines)
+		b.rows++
+		if len(b.lines) >= batchBytes {
+			if err := m.Partial(ctx, w.shape.table, b.lines, b.rows); err != nil {
+				return err
+			}
+			b.lines, b.rows = b.lines[:0], 0
+		}
+	}
+	for table := range lines {
+		if b := &lines[table]; b.rows > 0 {
+			if err := m.Partial(ctx, table, b.lines, b.rows); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// appendPartial appends a waiter as Merger.Partial has it.
+func (w *waiter) appendPartial(b []byte) []byte {
+	b = append(append(b, w.key...), '\t')
+	for _, v := range w.fields {
+		if v == nil {
+			b = append(b, '1')
+		} else {
+			b = append(b, '0')
+		}
+	}
+	for _, v := range w.fields {
+		b = append(b, '\t')
+		if v == nil {
+			b = append(b, '\\', 'N')
+		} else {
+			b = append(b, v...)
+		}
+	}
+	return append(b, '\n')
 }
