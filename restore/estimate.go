@@ -21,6 +21,9 @@ type Estimate struct {
 	Seconds float64 `json:"seconds"` // on two cores
 }
 
+// MergeFrom is how many changes of rows between two changes of definitions are worth the effort of reducing them to what they come to.
+const MergeFrom = 2000
+
 // fixed is how long a restore takes in which there is nothing to do.
 const fixed = 0.3
 
@@ -32,9 +35,15 @@ func (p *Plan) estimate(pace Pace) Estimate {
 	}
 	replayed := p.Rows
 	if pace.Folded > 0 {
-		replayed -= p.foldable
+		var folded uint64
+		for i, changes := range p.Between {
+			if i == 0 || changes >= MergeFrom {
+				folded += changes
+			}
+		}
+		replayed -= folded
 		e.Rows += int64(p.inserted)
-		e.Seconds += float64(p.foldable) / pace.Folded
+		e.Seconds += float64(folded) / pace.Folded
 	}
 	e.Seconds += float64(e.Rows)/pace.Rows + float64(replayed)/pace.Replayed
 	return e

@@ -18,9 +18,10 @@ func TestEstimate(t *testing.T) {
 	}{
 		{"nothing", Plan{}, pace, Estimate{Seconds: fixed}},
 		{"a base", Plan{BaseRows: 200, BaseBytes: 7}, pace, Estimate{Bytes: 7, Rows: 200, Seconds: fixed + 2}},
-		{"folded", Plan{BaseRows: 200, BaseBytes: 7, SegmentBytes: 5, Rows: 300, foldable: 300, inserted: 100}, pace, Estimate{Bytes: 12, Rows: 300, Changes: 300, Seconds: fixed + 3 + 30}},
-		{"definitions behind", Plan{BaseRows: 200, Rows: 300, foldable: 290, inserted: 100}, pace, Estimate{Rows: 300, Changes: 300, Seconds: fixed + 3 + 29 + 10}},
-		{"replayed", Plan{BaseRows: 200, Rows: 300, foldable: 300, inserted: 100}, replaying, Estimate{Rows: 200, Changes: 300, Seconds: fixed + 2 + 300}},
+		{"folded", Plan{BaseRows: 200, BaseBytes: 7, SegmentBytes: 5, Rows: 300, Between: []uint64{300}, inserted: 100}, pace, Estimate{Bytes: 12, Rows: 300, Changes: 300, Seconds: fixed + 3 + 30}},
+		{"definitions behind", Plan{BaseRows: 200, Rows: 300, Between: []uint64{290, 10}, inserted: 100}, pace, Estimate{Rows: 300, Changes: 300, Seconds: fixed + 3 + 29 + 10}},
+		{"merged behind", Plan{BaseRows: 200, Rows: 5300, Between: []uint64{290, 5000, 10}, inserted: 100}, pace, Estimate{Rows: 300, Changes: 5300, Seconds: fixed + 3 + 529 + 10}},
+		{"replayed", Plan{BaseRows: 200, Rows: 300, Between: []uint64{300}, inserted: 100}, replaying, Estimate{Rows: 200, Changes: 300, Seconds: fixed + 2 + 300}},
 		{"some tables", Plan{BaseBytes: 7, SegmentBytes: 50, Partial: &Partial{BaseBytes: 7, SegmentBytes: 5}}, pace, Estimate{Bytes: 12, Seconds: fixed}},
 	} {
 		got := tt.plan.estimate(tt.pace)

@@ -66,7 +66,10 @@ type Plan struct {
 	// Estimate is what the restore is expected to take.
 	Estimate Estimate `json:"estimate"`
 
-	foldable, inserted uint64 // changes in front of the first change of definitions, and how many of them insert
+	// Between is how many changes of rows there are in front of the first of Definitions, behind each of them up to the next, and behind the last.
+	Between []uint64 `json:"-"`
+
+	inserted uint64 // changes in front of the first change of definitions that insert
 
 	// Changes counts what is replayed, per table.
 	Changes map[string]*change.TableCount `json:"-"`
@@ -229,9 +232,12 @@ func (p *Plan) add(d Dialect, t *change.Txn, versions map[string]uint64, bases [
 		p.Transactions++
 	}
 	p.Bytes += t.Bytes
+	if len(p.Between) == 0 {
+		p.Between = append(p.Between, 0)
+	}
 	for i := range t.Tables {
 		if c := &t.Tables[i]; c.Inserts > 0 && d.Defines(c.Table) {
-			p.Definitions = append(p.Definitions, t.Seq)
+			p.Definitions, p.Between = append(p.Definitions, t.Seq), append(p.Between, 0)
 			break
 		}
 	}
@@ -261,8 +267,8 @@ func (p *Plan) add(d Dialect, t *change.Txn, versions map[string]uint64, bases [
 			p.Changes[name] = sum
 		}
 		p.Rows += c.Rows()
+		p.Between[len(p.Between)-1] += c.Rows()
 		if len(p.Definitions) == 0 {
-			p.foldable += c.Rows()
 			p.inserted += c.Inserts
 		}
 		sum.Inserts += c.Inserts

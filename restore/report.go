@@ -170,8 +170,11 @@ type Report struct {
 	Spans    []archive.Span `json:"protection,omitempty"`
 	ZeroLoss string         `json:"zero_loss,omitempty"` // what the spans mean for the point
 	Rows     uint64         `json:"replayed_rows"`
-	// Folded is the transaction up to which the target was given only what all of them together have come to; what is behind it was replayed one by one.
-	Folded change.Seq  `json:"folded_to,omitempty"`
+	// Folded is the transaction up to which the target was given only what all of them together have come to.
+	Folded change.Seq `json:"folded_to,omitempty"`
+	// Merged is how many transactions behind that were reduced to what they have come to as well, between changes of definitions; the others
+	// were replayed one by one.
+	Merged int64       `json:"merged,omitempty"`
 	Proof  string      `json:"proof,omitempty"` // the base at the cut, which the tables were compared with
 	Mends  []BasePoint `json:"partial_bases,omitempty"`
 	Tables []TableRows `json:"tables"`
@@ -217,6 +220,9 @@ func (r *Report) String() string {
 	line("replayed", "%d transactions, %d rows on base %s", r.Replayed, r.Rows, r.Base.ID)
 	if r.Folded > 0 {
 		line("folded", "up to %s: of what they changed often only the last was written", r.Folded)
+	}
+	if r.Merged > 0 {
+		line("merged", "%d transactions behind a change of definitions: of what they changed often only the last was written", r.Merged)
 	}
 	for _, m := range r.Mends {
 		line("partial base", "%s after %s: %d tables, put in place there", m.ID, m.Seq, m.Tables)

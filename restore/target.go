@@ -73,6 +73,8 @@ type Verification struct {
 	Globals *Globals `json:"globals,omitempty"`
 	// Folded is Report.Folded; zero when every transaction was replayed by itself.
 	Folded change.Seq `json:"folded_to,omitempty"`
+	// Merged is Report.Merged.
+	Merged int64 `json:"merged,omitempty"`
 }
 
 // TableRows is the number of rows of a restored table.

@@ -103,6 +103,8 @@ const (
 	RestoreFoldFilling     Point = "restore-fold-filling" // rows of the record are about to be put in
 	RestoreFoldFilled      Point = "restore-fold-filled"
 	RestoreFoldDone        Point = "restore-fold-done" // not noted
+	RestoreMerging         Point = "restore-merging"   // not committed
+	RestoreMerged          Point = "restore-merged"
 	RestoreBatchCommitting Point = "restore-batch-committing"
 	RestoreBatchCommitted  Point = "restore-batch-committed"
 	RestoreObjectMade      Point = "restore-object-made" // an index or a constraint, not committed
@@ -147,7 +149,7 @@ func All() []Point {
 		RestoreBeginCheck, RestoreEndCheck,
 		RestoreBeginBase, RestoreSchemaMade, RestoreBookOpened, RestoreStepDone, RestoreFoldFilling, RestoreFoldFilled, RestoreChunkSent, RestoreChunkCommitted, RestoreFoldDone, RestoreStepNoted, RestoreEndBase,
 		RestoreBeginKeys, RestoreForgotten, RestorePhaseNoted, RestoreObjectMade, RestoreObjectCommitted, RestoreEndKeys,
-		RestoreBeginReplay, RestoreReplicaStarted, RestoreMessageSent, RestoreTxnSent, RestoreBatchCommitting, RestoreBatchCommitted, RestoreEndReplay,
+		RestoreBeginReplay, RestoreReplicaStarted, RestoreMerging, RestoreMerged, RestoreMessageSent, RestoreTxnSent, RestoreBatchCommitting, RestoreBatchCommitted, RestoreEndReplay,
 		RestoreBeginFinish, RestoreReplicaDropped, RestoreSettingBack, RestoreSequences, RestoreEndFinish,
 		RestoreBeginVerify, RestoreReleasing, RestoreEndVerify,
 	}, Pruning()...)

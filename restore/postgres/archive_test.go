@@ -35,9 +35,10 @@ type recorder struct {
 	archive *archive.Archive
 	epoch   uint64
 	writer  *archive.Writer
-	perSeg  int  // transactions in a segment
-	pieces  int  // chunks of a table
-	exact   bool // restores replay one by one
+	perSeg  int    // transactions in a segment
+	pieces  int    // chunks of a table
+	exact   bool   // restores replay one by one
+	merge   uint64 // Options.MergeFrom
 
 	tables map[uint32]*change.Table
 	defs   map[uint32]*change.Definition

@@ -43,6 +43,17 @@ type heapColumn struct {
 	cast      string // makes a parameter of the type where the operator is one of another: regclass has oid's
 }
 
+// equalOperator is the operator that an index of the type of a column, a, understands. Nothing is found by search_path, and the operators of a
+// type from an extension are where the extension is.
+const equalOperator = `coalesce((
+			SELECT 'OPERATOR(' || quote_ident(n.nspname) || '.' || p.oprname || ')'
+			FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_amop m ON m.amopfamily = o.opcfamily AND m.amoplefttype = o.opcintype
+			  AND m.amoprighttype = o.opcintype AND m.amopstrategy = 3
+			  JOIN pg_catalog.pg_operator p ON p.oid = m.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
+			WHERE o.opcmethod = 403 AND o.opcdefault AND n.nspname <> 'pg_catalog'
+			  AND o.opcintype = (SELECT coalesce(nullif(y.typbasetype, 0), y.oid) FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid)
+			LIMIT 1), '=')`
+
 // newHeap looks the table up in the target. info describes it in the base.
 func newHeap(ctx context.Context, conn *pgx.Conn, rel *change.Relation, info *table) (*heap, error) {
 	h := &heap{relation: rel, name: rel.String(), quoted: quote(rel.Schema, rel.Name), only: "ONLY ",
@@ -56,17 +67,8 @@ func newHeap(ctx context.Context, conn *pgx.Conn, rel *change.Relation, info *ta
 	if partitioned {
 		h.only = ""
 	}
-	// Nothing is found by search_path, and the operators of a type from an extension
-	// are where the extension is.
 	rows, err := conn.Query(ctx, `
-		SELECT a.attname::text, a.attgenerated <> '', coalesce((
-			SELECT 'OPERATOR(' || quote_ident(n.nspname) || '.' || p.oprname || ')'
-			FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_amop m ON m.amopfamily = o.opcfamily AND m.amoplefttype = o.opcintype
-			  AND m.amoprighttype = o.opcintype AND m.amopstrategy = 3
-			  JOIN pg_catalog.pg_operator p ON p.oid = m.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
-			WHERE o.opcmethod = 403 AND o.opcdefault AND n.nspname <> 'pg_catalog'
-			  AND o.opcintype = (SELECT coalesce(nullif(y.typbasetype, 0), y.oid) FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid)
-			LIMIT 1), '='), coalesce((
+		SELECT a.attname::text, a.attgenerated <> '', `+equalOperator+`, coalesce((
 			SELECT '::' || pg_catalog.format_type(b.oid, -1)
 			FROM pg_catalog.pg_type y JOIN pg_catalog.pg_type b ON b.oid = coalesce(nullif(y.typbasetype, 0), y.oid)
 			WHERE y.oid = a.atttypid AND b.typtype IN ('b', 'c') AND b.typcategory <> 'A'

@@ -18,7 +18,8 @@ const bookSchema = "txreel_restore"
 // are done; taken is how many of a chunk's rows the record had something to say about. fold has one row: up to which transaction the record is
 // folded into the load, in how many passes, of which some have put the record's rows in, and some the base's too. identities are columns that must become GENERATED ALWAYS again, helpers
 // indexes that must go, triggers those that must be switched on again. inexact names tables that changes of definitions have
-// filled with values of which the record holds none, mends the partial bases whose tables have been put in place. aside are tables without rows, of which a partial restore's others are made. relations has which table of the target is which of the source. The functions describe objects as the source's log of definitions does.
+// filled with values of which the record holds none, mends the partial bases whose tables have been put in place. aside are tables without rows, of which a partial restore's others are made. merged has the stretches of the record that were
+// merged, and into which tables, by their numbers in the source, which hold them ahead of the others. relations has which table of the target is which of the source. The functions describe objects as the source's log of definitions does.
 var bookSQL = `
 CREATE SCHEMA txreel_restore;
 CREATE TABLE txreel_restore.progress (archive text, epoch text, base text, cut text, chosen text, seq text, rows text);
@@ -31,6 +32,7 @@ CREATE TABLE txreel_restore.triggers (tab text, what text, mode text);
 CREATE TABLE txreel_restore.inexact (relation oid, seq text, why text);
 CREATE TABLE txreel_restore.mends (base text PRIMARY KEY);
 CREATE TABLE txreel_restore.aside (relation oid);
+CREATE TABLE txreel_restore.merged (since text, upto text, relations int8[]);
 CREATE TABLE txreel_restore.relations (source int8 PRIMARY KEY, target oid);
 ` + ddl.Describe(bookSchema)
 

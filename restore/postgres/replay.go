@@ -70,6 +70,8 @@ type replay struct {
 
 	mends []*archive.Base // partial bases to come
 
+	ahead *merged // what is merged already; nil: nothing
+
 	passed map[relationName]bool // tables made since the base that a partial restore leaves out, or does not
 
 	definer  *definer
@@ -115,6 +117,9 @@ func newReplay(ctx context.Context, t *Target, counts map[string]int64) (*replay
 	if r.mends, err = t.nextMends(ctx); err == nil {
 		err = r.findDeferrable(ctx)
 	}
+	if err == nil {
+		r.ahead, _, err = t.readMerged(ctx)
+	}
 	if err != nil {
 		hangUp(conn)
 		return nil, err
@@ -157,7 +162,7 @@ func (r *replay) close() {
 }
 
 // Replay implements restore.Target.
-func (t *Target) Replay(ctx context.Context, open func(after change.Seq) *archive.Stream) (err error) {
+func (t *Target) Replay(ctx context.Context, _ func(after change.Seq) *archive.Stream) (err error) {
 	defer t.lost(&err)
 	if err := t.replay.mendAt(ctx, t.applied); err != nil || t.applied == t.job.Plan.Seq {
 		return err
@@ -165,7 +170,7 @@ func (t *Target) Replay(ctx context.Context, open func(after change.Seq) *archiv
 	if t.job.Plan.Partial != nil {
 		return t.replayChosen(ctx)
 	}
-	return t.replayStream(ctx, open(t.applied))
+	return t.replayAll(ctx)
 }
 
 // replayStream applies all of a stream, and closes it.
@@ -331,6 +336,9 @@ func (r *replay) change(ctx context.Context) error {
 		}
 		return nil
 	}
+	if r.ahead.has(r.seq, ev.Relation) {
+		return nil
+	}
 	if skip, err := r.passes(ctx, ev.Relation); skip || err != nil {
 		return err
 	}
@@ -479,8 +487,13 @@ func (r *replay) describe(h *heap, old []change.Value) []byte {
 func (r *replay) truncate(ctx context.Context) error {
 	o := op{verb: "truncate", seq: r.seq, want: -1}
 	var names []string
+	merged := false
 	for _, rel := range r.event.Relations {
 		if rel.Schema == ourSchema {
+			continue
+		}
+		if r.ahead.has(r.seq, rel) {
+			merged = true
 			continue
 		}
 		if skip, err := r.passes(ctx, rel); err != nil {
@@ -502,6 +515,9 @@ func (r *replay) truncate(ctx context.Context) error {
 	if len(names) == 0 {
 		return nil
 	}
+	if merged { // where a foreign key comes from what was named besides, the server refuses TRUNCATE
+		return r.deleteAll(names, o)
+	}
 	sql := "TRUNCATE " + strings.Join(names, ", ")
 	if r.event.RestartIdentity {
 		sql += " RESTART IDENTITY"
@@ -511,6 +527,20 @@ func (r *replay) truncate(ctx context.Context) error {
 	}
 	r.bind = pgproto3.Bind{Parameters: r.bind.Parameters[:0]}
 	return r.pipe.exec(&r.bind, o)
+}
+
+// deleteAll empties tables one by one.
+func (r *replay) deleteAll(names []string, o op) error {
+	for _, name := range names {
+		if err := r.pipe.prepare("", "DELETE FROM "+name); err != nil {
+			return err
+		}
+		r.bind = pgproto3.Bind{Parameters: r.bind.Parameters[:0]}
+		if err := r.pipe.exec(&r.bind, o); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *replay) flushAll() error {

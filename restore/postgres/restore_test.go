@@ -33,7 +33,7 @@ func restoreTo(t testing.TB, r *recorder, g restore.Goal, name string) (string, 
 }
 
 func runPlan(ctx context.Context, r *recorder, p *restore.Plan, url string, force bool) (*restore.Report, error) {
-	target, err := Open(ctx, url, Options{PgRestore: r.pg.Client("pg_restore"), Exact: r.exact})
+	target, err := Open(ctx, url, Options{PgRestore: r.pg.Client("pg_restore"), Exact: r.exact, MergeFrom: r.merge})
 	if err != nil {
 		return nil, err
 	}

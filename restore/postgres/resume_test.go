@@ -26,6 +26,7 @@ type childJob struct {
 	Seq                     change.Seq
 	Exact                   bool
 	Memory                  int64
+	Merge                   uint64
 	Tables                  []string // patterns; none for everything
 }
 
@@ -54,7 +55,7 @@ func TestRestoreChild(t *testing.T) {
 	}
 	p, err := restore.MakePartialPlan(ctx, a, Dialect{}, restore.Goal{Kind: restore.AtSeq, Seq: job.Seq}, choose)
 	fail(err)
-	target, err := Open(ctx, job.URL, Options{PgRestore: job.PgRestore, Exact: job.Exact, Memory: job.Memory})
+	target, err := Open(ctx, job.URL, Options{PgRestore: job.PgRestore, Exact: job.Exact, Memory: job.Memory, MergeFrom: job.Merge})
 	fail(err)
 	_, err = restore.Run(ctx, a, p, target, restore.Options{Jobs: 2, Progress: func(ph restore.Phase, done, total int64, unit string) {
 		fmt.Println("AT", ph, done, total)

@@ -30,6 +30,9 @@ type Options struct {
 	Exact bool
 	// Memory is how many bytes folding may take, about; zero means 1 GiB.
 	Memory int64
+	// MergeFrom is how many changes of rows between two changes of definitions are reduced to what they come to, instead of being replayed
+	// one by one; zero means restore.MergeFrom.
+	MergeFrom uint64
 	// TempDir is where the schema waits to be read; "" is the system's temporary folder.
 	TempDir string
 }

@@ -43,7 +43,11 @@ func (t *Target) Verify(ctx context.Context) (_ *restore.Verification, err error
 	if err != nil {
 		return nil, err
 	}
-	return &restore.Verification{Tables: tables, Sequences: t.sequences, Globals: made, Folded: t.folded, Warnings: t.warnings}, nil
+	_, merged, err := t.readMerged(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &restore.Verification{Tables: tables, Sequences: t.sequences, Globals: made, Folded: t.folded, Merged: merged, Warnings: t.warnings}, nil
 }
 
 // findUnsound warns of constraints and indexes that do not hold for every row. The

@@ -186,6 +186,7 @@ func (f *Fold) mine(k key) bool { return k.hi>>f.shift == f.pass } // a shift by
 type Result struct {
 	Touched   bool   // the record speaks of it
 	ID        uint32 // by which number
+	Key       []int  // by which columns its rows are told apart, in the order of the record; none if they are compared whole
 	Truncated bool   // nothing of the base remains
 	Delta     int64  // rows inserted less those deleted, since it was truncated or from the base on; the same in every pass
 	// Unordered tells that the rows of the base must go through one Filter after another, in one piece of work: there may
@@ -198,7 +199,7 @@ type Result struct {
 // Result returns what History has found of a table.
 func (f *Fold) Result(i int) Result {
 	t := &f.tables[i]
-	r := Result{Touched: t.touched, ID: t.id, Truncated: t.closed, Delta: t.delta, Expected: t.expected}
+	r := Result{Touched: t.touched, ID: t.id, Key: t.key, Truncated: t.closed, Delta: t.delta, Expected: t.expected}
 	if t.closed {
 		r.Expected = 0
 	}
