@@ -37,6 +37,7 @@ type restoreCmd struct {
 	NoOwner    bool     `help:"PostgreSQL: leave out owners and grants."`
 	Globals    bool     `help:"PostgreSQL: make roles, memberships and settings too, as they were; never their passwords, and no tablespaces."`
 	Exact      bool     `help:"PostgreSQL: replay every transaction by itself, where otherwise only what they have come to together is written."`
+	MergeFrom  uint64   `hidden:"" placeholder:"N" help:"PostgreSQL: reduce so many changes of rows or more between two changes of definitions to what they have come to."`
 	Memory     byteSize `default:"1GiB" help:"PostgreSQL: what working that out may take; with less, the record is read several times."`
 	Jobs       int      `placeholder:"N" help:"Parallel connections to the target (default: one for each processor)."`
 	PgRestore  string   `placeholder:"PATH" help:"PostgreSQL: the pg_restore to use (default: the one on PATH if it is new enough, else the newest installed)."`
@@ -105,7 +106,7 @@ func (c *restoreCmd) restorer(engine string) (restore.Dialect, func(ctx context.
 	switch engine {
 	case enginePostgres:
 		return pgtarget.Dialect{Exact: c.Exact}, func(ctx context.Context, p *restore.Plan) (restoreTarget, error) {
-			o := pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, Globals: c.Globals, TempDir: c.SpillDir, Exact: c.Exact, Memory: int64(c.Memory)}
+			o := pgtarget.Options{PgRestore: c.PgRestore, NoOwner: c.NoOwner, Globals: c.Globals, TempDir: c.SpillDir, Exact: c.Exact, Memory: int64(c.Memory), MergeFrom: c.MergeFrom}
 			if c.IntoSchema != "" {
 				return pgtarget.OpenInto(ctx, c.Target, c.IntoSchema, p, o)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,11 +91,12 @@ func TestRandomDefinitions(t *testing.T) {
 	}
 
 	last := points[len(points)-1]
-	s.killedRestore("random_killed", a.IntN(90)+5, base.Seq, last.seq, "--base", base.ID)
+	ways := [][]string{{"--base", base.ID}, {"--base", base.ID, "--merge-from", "1"}}
+	s.killedRestore("random_killed", a.IntN(90)+5, base.Seq, last.seq, ways[a.IntN(2)]...)
 	s.matches("random_killed", last)
 	for i, p := range points[:len(points)-1] {
 		db := fmt.Sprintf("random_%d", i)
-		s.restore(db, "--base", base.ID, "--to-seq", p.seq.String())
+		s.restore(db, append(slices.Clone(ways[i%2]), "--to-seq", p.seq.String())...)
 		s.matches(db, p)
 		pg.MustExec(t, "postgres", "DROP DATABASE "+db)
 	}
