@@ -22,7 +22,7 @@ func main() {
 	b := &bench{}
 	engine := flag.String("engine", "all", "what to measure: all, postgres, mysql or mariadb")
 	steps := flag.String("steps", "base,catchup,live,replay,points,history,beside", "which measurements to take, of those that an engine has; dump is base without loading it, live, history and beside are PostgreSQL's, base is MySQL's and MariaDB's")
-	flag.StringVar(&b.workload, "workload", "", "the workload of points to measure: hot, tpcb or bulk of PostgreSQL, hot or sysbench of the others; all of them if it is empty")
+	flag.StringVar(&b.workload, "workload", "", "the workload of points to measure: hot, altered, tpcb or bulk of PostgreSQL, hot or sysbench of the others; all of them if it is empty")
 	flag.StringVar(&b.program, "txreel", "bin/txreel", "the program to measure")
 	flag.IntVar(&b.runs, "runs", 3, "times each measurement is repeated")
 	flag.Float64Var(&b.calm, "calm", 4, "the load of the machine above which a measurement waits")

@@ -22,10 +22,10 @@ type workload struct {
 }
 
 var workloads = []workload{
-	{"hot", "2,000,000 updates of 50,000 rows", func(b *pointsBench, ctx context.Context) error {
-		return b.source.Exec(ctx, db, `create table hot (id int primary key, n bigint not null, a text, b text, at timestamptz);
-			insert into hot select i, 0, md5(i::text), md5((i * 7)::text), now() from generate_series(1, 50000) i`)
-	}, func(b *pointsBench, ctx context.Context) error { return b.hot(ctx, 40) }},
+	{"hot", "2,000,000 updates of 50,000 rows", (*pointsBench).makeHot, func(b *pointsBench, ctx context.Context) error { return b.hot(ctx, 40) }},
+	{"altered", "2,000,000 updates of 50,000 rows, with a column added after half of them", (*pointsBench).makeHot, func(b *pointsBench, ctx context.Context) error {
+		return errors.Join(b.hot(ctx, 20), b.source.Exec(ctx, db, `alter table hot add column c int default 7`), b.hot(ctx, 20))
+	}},
 	{"tpcb", "300,000 transactions of pgbench, scale 20", func(b *pointsBench, ctx context.Context) error {
 		return b.pgbench(ctx, "-i", "-s", "20", "-q")
 	}, func(b *pointsBench, ctx context.Context) error {
@@ -41,6 +41,11 @@ var workloads = []workload{
 		}
 		return nil
 	}},
+}
+
+func (b *pointsBench) makeHot(ctx context.Context) error {
+	return b.source.Exec(ctx, db, `create table hot (id int primary key, n bigint not null, a text, b text, at timestamptz);
+		insert into hot select i, 0, md5(i::text), md5((i * 7)::text), now() from generate_series(1, 50000) i`)
 }
 
 // hot updates all rows, in groups, some times over.

@@ -44,7 +44,7 @@ func (e *failPG) has(p failpoint.Point) bool { return !slices.Contains(ofMySQL, 
 // ofPostgres are the points that no other engine comes to.
 var ofPostgres = []failpoint.Point{
 	failpoint.SlotCreating, failpoint.SlotCreated, failpoint.ChoiceCreating, failpoint.ChoiceCreated, failpoint.GapCreating, failpoint.GapCreated,
-	failpoint.RestoreSchemaMade, failpoint.RestoreFoldFilling, failpoint.RestoreFoldFilled, failpoint.RestoreFoldDone, failpoint.RestoreBatchCommitting, failpoint.RestoreBatchCommitted,
+	failpoint.RestoreSchemaMade, failpoint.RestoreFoldFilling, failpoint.RestoreFoldFilled, failpoint.RestoreFoldDone, failpoint.RestoreMerging, failpoint.RestoreMerged, failpoint.RestoreBatchCommitting, failpoint.RestoreBatchCommitted,
 	failpoint.RestoreObjectMade, failpoint.RestoreObjectCommitted, failpoint.RestoreSequences,
 }
 
@@ -87,7 +87,7 @@ func (e *failPG) settle() {
 		UPDATE a SET v = v || 'x' WHERE id = 1 + i * 7 % 5000;
 		UPDATE b SET v = 'w' || i WHERE ctid = (SELECT ctid FROM b WHERE k = i % 100 LIMIT 1);
 		INSERT INTO c (a, v) VALUES (1 + i % 5000, 'd' || i);
-		DELETE FROM c WHERE id = i;
+		DELETE FROM c WHERE id = i AND i % 2 = 0;
 		COMMIT;
 	END LOOP; END$$`)
 	e.exec(`REFRESH MATERIALIZED VIEW m`)

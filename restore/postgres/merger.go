@@ -25,7 +25,6 @@ type merger struct {
 // mergeTable is a table that can be merged into.
 type mergeTable struct {
 	schema, table string
-	oid           uint32
 	source        uint32        // its number in the record; zero: no row has come for it
 	columns       []mergeColumn // those that are written
 	key           []int         // of columns, in their order
@@ -44,8 +43,8 @@ type mergeColumn struct {
 	equal  string // as heapColumn has it
 }
 
-func (m *mergeTable) name() string   { return m.schema + "." + m.table }
-func (m *mergeTable) quoted() string { return quote(m.schema, m.table) }
+func (t *mergeTable) name() string   { return t.schema + "." + t.table }
+func (t *mergeTable) quoted() string { return quote(t.schema, t.table) }
 
 // mostColumns is how many a table has at most (documentation, appendix Limits).
 const mostColumns = 1600
@@ -54,7 +53,7 @@ const mostColumns = 1600
 // holds at every moment where that is all of the row. Values of domains wait as the type beneath, which takes the NULL of one that is missing.
 func readMergeable(ctx context.Context, conn *pgx.Conn) ([]mergeTable, error) {
 	rows, err := conn.Query(ctx, `
-		SELECT n.nspname::text, c.relname::text, c.oid::int8, coalesce(r.source, 0), c.relreplident = 'f', (i.indkey::int2[])[0:i.indnkeyatts - 1]::int4[],
+		SELECT n.nspname::text, c.relname::text, coalesce(r.source, 0), c.relreplident = 'f', (i.indkey::int2[])[0:i.indnkeyatts - 1]::int4[],
 			array(SELECT a.attnum::int4 FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum),
 			array(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum),
 			array(SELECT `+equalOperator+` FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum),
@@ -73,11 +72,11 @@ func readMergeable(ctx context.Context, conn *pgx.Conn) ([]mergeTable, error) {
 	}
 	var all []mergeTable
 	var t mergeTable
-	var oid, source int64
+	var source int64
 	var key, numbers []int32
 	var names, equal, base []string
-	_, err = pgx.ForEachRow(rows, []any{&t.schema, &t.table, &oid, &source, &t.whole, &key, &numbers, &names, &equal, &base}, func() error {
-		t.oid, t.source, t.columns, t.key = uint32(oid), uint32(source), nil, nil
+	_, err = pgx.ForEachRow(rows, []any{&t.schema, &t.table, &source, &t.whole, &key, &numbers, &names, &equal, &base}, func() error {
+		t.source, t.columns, t.key = uint32(source), nil, nil
 		for i, n := range numbers {
 			t.columns = append(t.columns, mergeColumn{quoted: quote(names[i]), base: base[i], equal: equal[i]})
 			if slices.Contains(key, n) {
