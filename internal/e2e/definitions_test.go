@@ -122,6 +122,13 @@ var definitionSteps = []struct {
 		`SET datestyle = 'German'; SET timezone = 'Asia/Tokyo'; CREATE TABLE dated (id int PRIMARY KEY, d date DEFAULT '03.02.2024', t timestamptz DEFAULT '2024-02-03 12:00'); INSERT INTO dated VALUES (1); RESET datestyle; RESET timezone`,
 		`SET standard_conforming_strings = off; SET escape_string_warning = off; CREATE TABLE slashed (id int PRIMARY KEY, s text DEFAULT 'a\\b'); RESET standard_conforming_strings; INSERT INTO slashed VALUES (1)`,
 	}},
+	{"functions of one name", []string{
+		`CREATE TABLE not_meant (id int PRIMARY KEY); CREATE TABLE meant (id int PRIMARY KEY); CREATE DOMAIN meant_too AS int; CREATE SCHEMA twins`,
+		`CREATE FUNCTION twin() RETURNS void LANGUAGE sql AS 'ALTER TABLE not_meant FORCE ROW LEVEL SECURITY; ALTER TABLE not_meant ADD a int; ALTER TABLE not_meant ADD b int'`,
+		// The catalog is the same behind each of these, so that it does not tell whose statement it was.
+		`CREATE FUNCTION twins.twin() RETURNS void LANGUAGE sql AS 'ALTER DOMAIN meant_too DROP NOT NULL; ALTER TABLE meant DISABLE ROW LEVEL SECURITY; ALTER TABLE IF EXISTS nowhere ADD c int'`,
+		`SELECT twins.twin()`, `ALTER TABLE not_meant ADD a text`,
+	}},
 	{"what does not last", []string{
 		`CREATE TEMP TABLE tmp (id int); ALTER TABLE tmp ADD b int; CREATE INDEX ON tmp (b); DROP TABLE tmp; CREATE TEMP TABLE owned (x int); DROP TABLE owned`,
 	}},

@@ -47,6 +47,8 @@ func (d *definer) command(ctx context.Context, e *ddl.Entry) error {
 		attempts = []attempt{{sql: dropSQL(d.drops)}}
 	case e.Tag == "REINDEX": // which the server tells of from version 17 on
 		attempts = []attempt{{sql: ""}}
+	case len(e.Objects) == 0 && len(d.drops) == 0 && named(e.Tag):
+		return nil // what it touched was temporary, or not there
 	default:
 		var err error
 		if attempts, err = d.attempts(ctx, e); err != nil {
@@ -101,6 +103,12 @@ func (d *definer) command(ctx context.Context, e *ddl.Entry) error {
 	}
 	return fmt.Errorf("%w: %s by row %s of the log of definitions cannot be carried out: %s: %s: "+
 		"restore to a point before it, or to one behind the next base snapshot", restore.ErrDefinitionChanged, e.Tag, e.ID, clip(e.Query), strings.Join(failed, "; "))
+}
+
+// named reports whether the server names all that commands with a tag touch. Of one that touched nothing nobody can tell whether a text is its own.
+func named(tag string) bool {
+	verb, object, _ := strings.Cut(tag, " ")
+	return (verb == "ALTER" || verb == "CREATE") && slices.Contains([]string{"TABLE", "INDEX", "VIEW", "SEQUENCE", "TYPE", "DOMAIN"}, object)
 }
 
 // grant does what may be more than what the source did, and says so: who gave what may depend on memberships, which are in no log.

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -100,6 +101,24 @@ func (n node) walk(see func(name string, n node)) {
 	}
 }
 
+// strings shows every string in n.
+func (n node) strings(see func(string)) {
+	for _, v := range n {
+		switch v := v.(type) {
+		case string:
+			see(v)
+		case map[string]any:
+			node(v).strings(see)
+		case []any:
+			for _, item := range v {
+				if m, ok := item.(map[string]any); ok {
+					node(m).strings(see)
+				}
+			}
+		}
+	}
+}
+
 // text returns a string of the node; "" when it has none of that name.
 func (n node) text(name string) string {
 	s, _ := n[name].(string)
@@ -149,7 +168,25 @@ func (d *definer) attempts(ctx context.Context, e *ddl.Entry) ([]attempt, error)
 		first := slices.IndexFunc(of, func(a attempt) bool { return a.index >= d.next[text] })
 		all = append(append(all, of[max(first, 0):]...), of[:max(first, 0)]...)
 	}
+	slices.SortStableFunc(all, func(a, b attempt) int { return cmp.Compare(a.foreign(e, d.drops), b.foreign(e, d.drops)) })
 	return all, nil
+}
+
+// foreign is 1 for a statement that names none of the objects which the command touched, and 0 for others. Functions of one name have the
+// same place in a context, and what is done to another object the comparison with the source's catalog does not show.
+func (a *attempt) foreign(e *ddl.Entry, drops []ddl.Object) int {
+	named := make(map[string]bool)
+	a.tree.strings(func(s string) { named[s] = true })
+	other := 0
+	for _, o := range slices.Concat(e.Objects, drops) {
+		if slices.ContainsFunc(o.Names[min(1, max(len(o.Names)-1, 0)):], func(n string) bool { return named[n] }) {
+			return 0
+		}
+		if len(o.Names) > 0 {
+			other = 1
+		}
+	}
+	return other
 }
 
 // newAttempt makes one of a statement, if it may have been a command with that tag. Its text is the source's own, but for
