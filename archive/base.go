@@ -19,12 +19,12 @@ import (
 	"txreel/internal/failpoint"
 )
 
-// Base is a base snapshot: the database as it stood after the transaction Seq.
-// It is the content of manifest.json, which is written last and commits the base.
+// Base is a base snapshot: the database as it stood after the transaction Seq, or with more (see Ahead).
+// It is the content of its manifest, which is written last and commits the base.
 type Base struct {
 	ID       string          `json:"id"`
 	Epoch    uint64          `json:"epoch"`
-	Seq      change.Seq      `json:"seq"`      // the last transaction it holds
+	Seq      change.Seq      `json:"seq"`      // it holds every transaction up to here
 	Position change.Position `json:"position"` // where the source's log stood
 	Reason   string          `json:"reason"`   // why it was taken
 	Started  string          `json:"started"`  // RFC 3339
@@ -38,6 +38,13 @@ type Base struct {
 	// no log: a restore from a base of before puts them in place of what it has. Or it has the schema only: a
 	// restore says how that differs.
 	Partial bool `json:"partial,omitempty"`
+	// Ahead are transactions behind Seq that it holds too, ascending, where it does not hold all that stand between: others whose commit the
+	// source had written to its log, and not let anybody see, when the base was taken. It is nil where the base is a place in the order of commits.
+	//
+	// The base holds exactly the transactions up to Seq and those of Ahead. So a restore from it ends at none before the last of Ahead, and
+	// replays what stands behind Seq without them. The others may come behind those of Ahead although they committed before: neither
+	// saw what the other did, and each kept its locks until it was seen, so that they are about different rows and definitions.
+	Ahead []change.Seq `json:"ahead,omitempty"`
 	// From is what it was made of, where that is an earlier base and the record behind it; nil when the source was read.
 	From *BaseOrigin `json:"from,omitempty"`
 }
@@ -121,6 +128,36 @@ func (b *Base) Size() int64 {
 	return n
 }
 
+// Upto returns the last transaction that the base holds: a restore from it ends there, or behind that.
+func (b *Base) Upto() change.Seq {
+	if n := len(b.Ahead); n > 0 {
+		return b.Ahead[n-1]
+	}
+	return b.Seq
+}
+
+// Place says in words what the base holds.
+func (b *Base) Place() string {
+	if n := len(b.Ahead); n > 0 {
+		return fmt.Sprintf("after %s, with %d of those behind it, up to %s", b.Seq, n, b.Upto())
+	}
+	return "after " + b.Seq.String()
+}
+
+// Holds reports whether the base holds a transaction.
+func (b *Base) Holds(seq change.Seq) bool {
+	_, ahead := slices.BinarySearch(b.Ahead, seq)
+	return seq <= b.Seq || ahead
+}
+
+// Skip returns what tells which transactions behind Seq the base holds; nil when there are none.
+func (b *Base) Skip() func(change.Seq) bool {
+	if len(b.Ahead) == 0 {
+		return nil
+	}
+	return b.Holds
+}
+
 // first returns the first transaction that a restore reads which begins with the base.
 func (b *Base) first() change.Seq { return b.Seq + 1 }
 
@@ -165,20 +202,63 @@ func (a *Archive) CreateObject(ctx context.Context, b *Base, name string, body i
 	return BaseObject{Name: name, Size: size, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
 }
 
-const manifestName = "manifest.json"
+const (
+	manifestName = "manifest.json"
+	// aheadName is the manifest's name where there is something in Ahead. A reader that does not know of that must not take the base for one
+	// without: it finds no manifest, and so no base.
+	aheadName = "manifest.ahead.json"
+)
+
+// manifestKey returns the key of the base's manifest.
+func (b *Base) manifestKey() string {
+	if len(b.Ahead) > 0 {
+		return b.Key(aheadName)
+	}
+	return b.Key(manifestName)
+}
+
+// readManifest reads the manifest of a base, and says under which key it is; an error that wraps fs.ErrNotExist says that the base
+// was never committed.
+func (a *Archive) readManifest(ctx context.Context, epoch uint64, id string) (b *Base, key string, err error) {
+	at := Base{ID: id, Epoch: epoch}
+	b, key = &Base{}, at.Key(manifestName)
+	err = readJSON(ctx, a.Store, key, b)
+	if errors.Is(err, fs.ErrNotExist) {
+		b, key = &Base{}, at.Key(aheadName)
+		err = readJSON(ctx, a.Store, key, b)
+	}
+	switch {
+	case err != nil:
+		return nil, key, err
+	case b.ID != id || b.Epoch != epoch:
+		return nil, key, fmt.Errorf("%w: %s speaks of base %q of epoch %d", ErrCorrupt, key, b.ID, b.Epoch)
+	case b.manifestKey() != key || b.Partial && len(b.Ahead) > 0 || len(b.Ahead) > 0 && b.Ahead[0] <= b.Seq || !ascending(b.Ahead):
+		return nil, key, fmt.Errorf("%w: %s says that the base holds %d transactions behind %s, out of order or where there are none", ErrCorrupt, key, len(b.Ahead), b.Seq)
+	}
+	return b, key, nil
+}
+
+func ascending(all []change.Seq) bool {
+	for i := 1; i < len(all); i++ {
+		if all[i] <= all[i-1] {
+			return false
+		}
+	}
+	return true
+}
 
 // CommitBase writes the manifest: from now on the base exists.
 func (a *Archive) CommitBase(ctx context.Context, b *Base) error {
 	b.Finished = time.Now().UTC().Format(time.RFC3339)
 	failpoint.Hit(failpoint.BaseCommitting)
-	err := createOwn(ctx, a.Store, b.Key(manifestName), b)
+	err := createOwn(ctx, a.Store, b.manifestKey(), b)
 	failpoint.Hit(failpoint.BaseCommitted)
 	return err
 }
 
 // Bases returns the committed bases of an epoch, oldest first. Bases that were
 // never committed are passed over: they do not exist. So are those of which Prune has removed
-// what a restore needs besides.
+// what a restore needs besides, and those with a partial base of tables between Seq and Upto.
 func (a *Archive) Bases(ctx context.Context, epoch uint64) ([]Base, error) {
 	all, err := a.committed(ctx, epoch)
 	return slices.DeleteFunc(all, func(b Base) bool { return b.Partial }), err
@@ -199,7 +279,17 @@ func (a *Archive) committed(ctx context.Context, epoch uint64) ([]Base, error) {
 		return nil, err
 	}
 	all, err := a.manifests(ctx, epoch)
-	return slices.DeleteFunc(all, func(b Base) bool { return b.first() < pruned.From() }), err
+	var mends []change.Seq
+	for i := range all {
+		if all[i].Partial && len(all[i].Tables) > 0 {
+			mends = append(mends, all[i].Seq)
+		}
+	}
+	return slices.DeleteFunc(all, func(b Base) bool {
+		// The tables of a partial base would lose what the base holds of transactions behind it: they are not replayed.
+		torn := slices.ContainsFunc(mends, func(s change.Seq) bool { return s > b.Seq && s < b.Upto() })
+		return torn || b.first() < pruned.From()
+	}), err
 }
 
 // manifests returns the committed bases of an epoch, in order of their IDs.
@@ -218,13 +308,10 @@ func (a *Archive) manifests(ctx context.Context, epoch uint64) ([]Base, error) {
 		if !ok {
 			return nil, fmt.Errorf("%w: %s is no key of a base", ErrCorrupt, objects[0].Key)
 		}
-		var b Base
-		err = readJSON(ctx, a.Store, basesKey(epoch)+id+"/"+manifestName, &b)
+		b, _, err := a.readManifest(ctx, epoch, id)
 		switch {
-		case err == nil && (b.ID != id || b.Epoch != epoch):
-			return nil, fmt.Errorf("%w: %s%s/%s speaks of base %q of epoch %d", ErrCorrupt, basesKey(epoch), id, manifestName, b.ID, b.Epoch)
 		case err == nil:
-			all = append(all, b)
+			all = append(all, *b)
 		case !errors.Is(err, fs.ErrNotExist):
 			return nil, err
 		}

@@ -76,7 +76,7 @@ func KindOf(key string) KeyKind {
 	case "rollups":
 		return KeyRollup
 	case "bases":
-		if _, name, ok = strings.Cut(name, "/"); ok && name != manifestName {
+		if _, name, ok = strings.Cut(name, "/"); ok && name != manifestName && name != aheadName {
 			return KeyFree
 		}
 	}

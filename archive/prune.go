@@ -264,7 +264,7 @@ func (a *Archive) planBases(ctx context.Context, e *PruneEpoch, o PruneOptions, 
 		if !b.Partial {
 			newest = max(newest, b.ID)
 		}
-		if !goes(b) && !b.Partial && b.first() > e.tail.Seq && (oldest == nil || b.Seq < oldest.Seq) {
+		if !goes(b) && !b.Partial && b.first() > e.tail.Seq && (oldest == nil || b.Upto() < oldest.Upto()) {
 			oldest = b
 		}
 	}
@@ -272,9 +272,9 @@ func (a *Archive) planBases(ctx context.Context, e *PruneEpoch, o PruneOptions, 
 		if err := a.checkNeeded(ctx, oldest); err != nil {
 			return err
 		}
-		e.Earliest = &PrunePoint{Seq: oldest.Seq, Base: oldest.ID, Time: oldest.Finished}
-		if oldest.Seq > 0 {
-			x, ok, err := a.Lookup(ctx, e.Epoch, oldest.Seq)
+		e.Earliest = &PrunePoint{Seq: oldest.Upto(), Base: oldest.ID, Time: oldest.Finished}
+		if oldest.Upto() > 0 {
+			x, ok, err := a.Lookup(ctx, e.Epoch, oldest.Upto())
 			if err != nil {
 				return err
 			}

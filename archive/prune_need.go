@@ -117,7 +117,7 @@ func (a *Archive) baseAt(ctx context.Context, epoch uint64, at change.Time, tail
 	}
 	var best *Base
 	for i := range bases {
-		if b := &bases[i]; b.Seq <= cut && (best == nil || b.Seq >= best.Seq) {
+		if b := &bases[i]; b.Upto() <= cut && (best == nil || b.Seq >= best.Seq) {
 			best = b
 		}
 	}

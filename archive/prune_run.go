@@ -142,8 +142,10 @@ func (r *pruning) epoch(ctx context.Context, e *PruneEpoch) error {
 
 // base removes a base. Without its manifest it does not exist.
 func (r *pruning) base(ctx context.Context, prefix string) error {
-	if err := r.remove(ctx, prefix+manifestName); err != nil {
-		return err
+	for _, name := range []string{manifestName, aheadName} {
+		if err := r.remove(ctx, prefix+name); err != nil {
+			return err
+		}
 	}
 	failpoint.Hit(failpoint.PruneManifestGone)
 	gone := func() { failpoint.Hit(failpoint.PruneObjectGone) }

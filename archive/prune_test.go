@@ -30,11 +30,20 @@ func (s *memStore) Delete(_ context.Context, key string) error {
 // addBase commits a base after the last transaction that w has sealed, with two objects.
 func addBase(t testing.TB, a *Archive, epoch uint64, w *Writer, partial bool) *Base {
 	t.Helper()
+	return addBaseOf(t, a, epoch, w, partial, false)
+}
+
+// addBaseOf is addBase for one that may hold transactions ahead of another.
+func addBaseOf(t testing.TB, a *Archive, epoch uint64, w *Writer, partial, ahead bool) *Base {
+	t.Helper()
 	b, err := NewBase(epoch, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Seq, b.Position, b.Partial = w.Tail().Seq, w.Tail().Position, partial
+	if n := w.Tail().Seq; ahead && n > 3 {
+		b.Seq, b.Ahead = n-3, []change.Seq{n - 1, n}
+	}
 	b.Tables = []BaseTable{{Schema: "public", Name: "orders", Version: 7}}
 	for _, name := range []string{"data/1", "data/2"} {
 		o, err := a.CreateObject(t.Context(), b, name, strings.NewReader(name), int64(len(name)))
@@ -82,7 +91,8 @@ func pruneHistory(t *testing.T, r *rand.Rand) *history {
 		for range 1 + r.IntN(25) {
 			n = writeSegments(t, w, n, 1+r.IntN(4))
 			if r.IntN(5) == 0 {
-				h.bases = append(h.bases, addBase(t, h.Archive, e, w, r.IntN(4) == 0))
+				partial := r.IntN(4) == 0
+				h.bases = append(h.bases, addBaseOf(t, h.Archive, e, w, partial, !partial && r.IntN(2) == 0))
 			}
 			if r.IntN(8) == 0 {
 				x := numbered(n - 1)
@@ -147,7 +157,7 @@ func (h *history) restoreTo(e uint64, cut change.Seq) error {
 	}
 	var base *Base
 	for i := range bases {
-		if b := &bases[i]; b.Seq <= cut && (base == nil || b.Seq >= base.Seq) {
+		if b := &bases[i]; b.Upto() <= cut && (base == nil || b.Seq >= base.Seq) {
 			base = b
 		}
 	}

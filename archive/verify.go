@@ -406,8 +406,8 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 		return nil, err
 	}
 	for _, b := range bases {
-		if s.known && b.Seq > s.tail.Seq {
-			v.problem(b.Key(manifestName), 0, "it is the base after transaction %s; the epoch ends with %s", b.Seq, s.tail.Seq)
+		if s.known && b.Upto() > s.tail.Seq {
+			v.problem(b.manifestKey(), 0, "it is the base after transaction %s; the epoch ends with %s", b.Upto(), s.tail.Seq)
 		}
 	}
 	if !s.known {

@@ -36,15 +36,10 @@ func (v *verifier) bases(ctx context.Context, epoch uint64, before change.Seq) (
 			continue
 		}
 		after = basesKey(epoch) + id + "0"
-		b := Base{ID: id, Epoch: epoch}
-		key := b.Key(manifestName)
-		err = readJSON(ctx, v.archive.Store, key, &b)
+		b, key, err := v.archive.readManifest(ctx, epoch, id)
 		if errors.Is(err, fs.ErrNotExist) {
-			v.note(key, "not there: the base %s was begun and never committed; nothing reads it", id)
+			v.note(basesKey(epoch)+id+"/"+manifestName, "not there: the base %s was begun and never committed; nothing reads it", id)
 			continue
-		}
-		if err == nil && (b.ID != id || b.Epoch != epoch) {
-			err = fmt.Errorf("%w: it speaks of base %q of epoch %d", ErrCorrupt, b.ID, b.Epoch)
 		}
 		if err == nil && b.first() <= before {
 			v.note(key, "left over from pruning: run `txreel prune` again")
@@ -52,8 +47,8 @@ func (v *verifier) bases(ctx context.Context, epoch uint64, before change.Seq) (
 		}
 		if err == nil {
 			v.report.Bases++
-			err = v.base(ctx, &b)
-			all = append(all, Base{ID: b.ID, Epoch: b.Epoch, Seq: b.Seq, Position: b.Position})
+			err = v.base(ctx, b)
+			all = append(all, Base{ID: b.ID, Epoch: b.Epoch, Seq: b.Seq, Ahead: b.Ahead, Position: b.Position})
 		}
 		if err := v.damage(key, err); err != nil {
 			return nil, err
@@ -93,7 +88,7 @@ func (v *verifier) base(ctx context.Context, b *Base) error {
 				there = append(there, want[i])
 			}
 			i++
-		case name != manifestName:
+		case o.Key != b.manifestKey():
 			v.note(o.Key, "the manifest of its base does not name it")
 		}
 		return nil
@@ -104,7 +99,7 @@ func (v *verifier) base(ctx context.Context, b *Base) error {
 	missing("~") // sorts after every key
 	if len(gone) > 0 {
 		// A base that is being pruned loses its manifest first.
-		if there, err := v.archive.Store.List(ctx, b.Key(manifestName), "", 1); err != nil || len(there) == 0 {
+		if there, err := v.archive.Store.List(ctx, b.manifestKey(), "", 1); err != nil || len(there) == 0 {
 			return err
 		}
 	}

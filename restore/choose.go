@@ -39,11 +39,11 @@ func (r *resolved) base(id string) (*archive.Base, error) {
 		b := &r.bases[i]
 		switch {
 		case id == "":
-			if b.Seq <= r.cut && (last == nil || b.Seq >= last.Seq) {
+			if b.Upto() <= r.cut && (last == nil || b.Seq >= last.Seq) {
 				last = b
 			}
-		case b.ID == id && b.Seq > r.cut:
-			return nil, fmt.Errorf("%w: base %s was taken after transaction %s, behind the point asked for, which is %s", ErrNoBase, id, b.Seq, r.cut)
+		case b.ID == id && b.Upto() > r.cut:
+			return nil, fmt.Errorf("%w: base %s was taken after transaction %s, behind the point asked for, which is %s", ErrNoBase, id, b.Upto(), r.cut)
 		case b.ID == id:
 			return b, nil
 		}

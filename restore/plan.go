@@ -142,9 +142,9 @@ func (p *Plan) findParts(ctx context.Context, a *archive.Archive, bases []archiv
 	for _, b := range slices.Concat(bases, parts) {
 		switch {
 		case len(b.Objects) == 0:
-		case b.Seq > p.Seq && (p.Later == nil || b.Seq < p.Later.Seq):
+		case b.Upto() > p.Seq && (p.Later == nil || b.Upto() < p.Later.Upto()):
 			p.Later = &b
-		case b.Seq > p.Base.Seq && b.Seq <= p.Seq && (p.Earlier == nil || b.Seq >= p.Earlier.Seq):
+		case b.Seq > p.Base.Seq && b.Upto() <= p.Seq && (p.Earlier == nil || b.Upto() >= p.Earlier.Upto()):
 			p.Earlier = &b
 		}
 	}
@@ -175,7 +175,7 @@ func (p *Plan) neighbours(ctx context.Context, a *archive.Archive) error {
 }
 
 // survey walks the indexes from the base to the cut: it counts what will be
-// replayed, refuses a change of definition, and compares the segments with the
+// replayed, which is what the base does not hold, refuses a change of definition, and compares the segments with the
 // store's listing.
 func (p *Plan) survey(ctx context.Context, a *archive.Archive, d Dialect, bases []archive.Base) error {
 	p.Changes = make(map[string]*change.TableCount)
@@ -199,6 +199,9 @@ func (p *Plan) survey(ctx context.Context, a *archive.Archive, d Dialect, bases 
 				continue
 			}
 			last = t.Seq
+			if p.Base.Holds(t.Seq) {
+				continue
+			}
 			wanted = wanted || p.wants(d, t)
 			if err := p.add(d, t, versions, bases); err != nil {
 				return err
@@ -252,8 +255,8 @@ func (p *Plan) add(d Dialect, t *change.Txn, versions map[string]uint64, bases [
 		if v, ok := versions[name]; c.Table.Version != 0 && (!ok || v != c.Table.Version) && len(p.Definitions) == 0 {
 			e := &DefinitionError{Goal: p.Goal, Epoch: p.Epoch, Table: name, First: *t, Before: t.Seq - 1, Absent: !ok}
 			for i := range bases {
-				if s := bases[i].Seq; s >= t.Seq && (e.After == 0 || s < e.After) {
-					e.After = s
+				if b := &bases[i]; b.Holds(t.Seq) && (e.After == 0 || b.Upto() < e.After) {
+					e.After = b.Upto()
 				}
 			}
 			return e

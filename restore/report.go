@@ -103,8 +103,8 @@ func (p *Plan) String() string {
 	} else {
 		line("leaves out", "nothing that is recorded")
 	}
-	line("base", "%s after %s, finished %s, server %s: %d tables, %d rows, %d bytes stored",
-		p.Base.ID, p.Base.Seq, p.Base.Finished, p.Base.Server, len(p.Base.Tables), p.BaseRows, p.BaseBytes)
+	line("base", "%s %s, finished %s, server %s: %d tables, %d rows, %d bytes stored",
+		p.Base.ID, p.Base.Place(), p.Base.Finished, p.Base.Server, len(p.Base.Tables), p.BaseRows, p.BaseBytes)
 	if p.Partial != nil {
 		p.Partial.print(line)
 	}

@@ -100,11 +100,11 @@ func (r *resolver) view(ctx context.Context, e archive.Epoch) (epochView, error)
 	return v, err
 }
 
-// oldest returns the base with the lowest Seq.
+// oldest returns the base with which the earliest point can be restored.
 func (v *epochView) oldest() *archive.Base {
 	var b *archive.Base
 	for i := range v.bases {
-		if b == nil || v.bases[i].Seq < b.Seq {
+		if b == nil || v.bases[i].Upto() < b.Upto() {
 			b = &v.bases[i]
 		}
 	}
@@ -135,7 +135,7 @@ func (v *epochView) option(flag, value string) string {
 }
 
 func (v *epochView) firstPoint() string {
-	return v.option("seq", v.oldest().Seq.String()) + ", the oldest base snapshot"
+	return v.option("seq", v.oldest().Upto().String()) + ", the oldest base snapshot"
 }
 
 func (v *epochView) lastPoint() string { return v.option("latest", "") }
@@ -180,11 +180,11 @@ func (r *resolver) cut(ctx context.Context, v epochView) (change.Seq, error) {
 	if v.tail.Seq == 0 && r.goal.Kind == Latest && !r.goal.Before {
 		cut = 0
 	}
-	if cut < oldest.Seq && v.pruned != nil {
+	if cut < oldest.Upto() && v.pruned != nil {
 		return 0, r.missing(v.pruned.String(), v.firstPoint())
 	}
-	if cut < oldest.Seq || cut > v.tail.Seq {
-		return 0, r.missing(fmt.Sprintf("the oldest base snapshot of epoch %d was taken later, after transaction %s", v.epoch.Number, oldest.Seq), v.firstPoint())
+	if cut < oldest.Upto() || cut > v.tail.Seq {
+		return 0, r.missing(fmt.Sprintf("the oldest base snapshot of epoch %d was taken later, after transaction %s", v.epoch.Number, oldest.Upto()), v.firstPoint())
 	}
 	return cut, nil
 }

@@ -49,14 +49,15 @@ func (p *Plan) AtCut(schema, name string) *archive.BaseTable {
 	return nil
 }
 
-// chooseProof finds a base at the cut: the plan's own when nothing is replayed, else the last one that was taken there.
+// chooseProof finds a base at the cut: the plan's own when nothing is replayed, else the last one that was taken there. One that holds
+// transactions ahead of others is the state after none.
 func (p *Plan) chooseProof(bases []archive.Base) {
 	if p.Seq == p.Base.Seq {
 		p.Proof = p.Base
 		return
 	}
 	for i := range bases {
-		if bases[i].Seq == p.Seq {
+		if bases[i].Seq == p.Seq && len(bases[i].Ahead) == 0 {
 			p.Proof = &bases[i]
 		}
 	}

@@ -49,7 +49,7 @@ type baseKeeper struct {
 	look *archive.Base // the last one of the schema behind it; nil when there is none
 
 	mu       sync.Mutex
-	base     change.Seq        // the last base holds transactions up to here
+	base     *archive.Base     // the last base; nil while there is none
 	versions map[string]uint64 // its table definitions; nil while there is no base
 	stales   bool              // it becomes stale when they change
 	changed  string            // a table seen with another definition behind base
@@ -87,9 +87,9 @@ func (k *baseKeeper) shipped(s *archive.Sealed) {
 }
 
 // compare looks for a table whose definition is not the base's, in transactions
-// behind the base. The caller holds mu.
+// that the base does not hold. The caller holds mu, and has seen a base.
 func (k *baseKeeper) compare(x *segment.Index) {
-	if x.Last() <= k.base {
+	if x.Last() <= k.base.Seq {
 		return
 	}
 	known := true
@@ -101,7 +101,7 @@ func (k *baseKeeper) compare(x *segment.Index) {
 	}
 	for _, e := range x.Txns {
 		for _, c := range e.Tables {
-			if e.Seq > k.base && k.versions[c.Table.String()] != c.Table.Version {
+			if !k.base.Holds(e.Seq) && k.versions[c.Table.String()] != c.Table.Version {
 				k.changed = c.Table.String()
 				return
 			}
@@ -271,7 +271,7 @@ func (k *baseKeeper) adopt(ctx context.Context, b *archive.Base) error {
 	versions := b.Versions()
 	k.last, k.mend, k.look = b, nil, nil
 	k.mu.Lock()
-	k.base, k.versions, k.stales, k.changed = b.Seq, versions, stales, ""
+	k.base, k.versions, k.stales, k.changed = b, versions, stales, ""
 	k.mu.Unlock()
 	k.restFor(b)
 	if !stales {

@@ -31,15 +31,18 @@ func TestKeeperCompares(t *testing.T) {
 		name  string
 		index *segment.Index
 		want  string
+		ahead []change.Seq
 	}{
-		{"known", index(11, same, same), ""},
-		{"changed", index(11, same, changed), "s.a"},
-		{"created", index(11, fresh), "s.new"},
-		{"changed before the base", index(9, changed, same), ""},
-		{"changed in the base's last transaction and then back", index(10, changed, same), ""},
-		{"changed right behind the base", index(10, same, changed), "s.a"},
+		{"known", index(11, same, same), "", nil},
+		{"changed", index(11, same, changed), "s.a", nil},
+		{"created", index(11, fresh), "s.new", nil},
+		{"changed before the base", index(9, changed, same), "", nil},
+		{"changed in the base's last transaction and then back", index(10, changed, same), "", nil},
+		{"changed right behind the base", index(10, same, changed), "s.a", nil},
+		{"changed in what the base holds ahead of another, and then back", index(11, same, changed, same), "", []change.Seq{12}},
+		{"changed in what it does not hold", index(11, changed, same), "s.a", []change.Seq{12}},
 	} {
-		k := &baseKeeper{base: 10, versions: map[string]uint64{"s.a": 1}}
+		k := &baseKeeper{base: &archive.Base{Seq: 10, Ahead: c.ahead}, versions: map[string]uint64{"s.a": 1}}
 		if k.compare(c.index); k.changed != c.want {
 			t.Errorf("%s: %q, want %q", c.name, k.changed, c.want)
 		}

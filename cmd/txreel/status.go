@@ -51,8 +51,11 @@ type epochStatus struct {
 }
 
 type baseStatus struct {
-	ID       string     `json:"id"`
-	Seq      change.Seq `json:"seq"`
+	ID  string     `json:"id"`
+	Seq change.Seq `json:"seq"`
+	// Ahead is how many transactions behind Seq it holds too, up to Upto; restores from it end there or later.
+	Ahead    int        `json:"ahead,omitempty"`
+	Upto     change.Seq `json:"upto"`
 	Reason   string     `json:"reason"`
 	Finished string     `json:"finished"`
 	Tables   int        `json:"tables"`
@@ -62,10 +65,12 @@ type baseStatus struct {
 	Partial bool `json:"partial,omitempty"`
 	// From is the base that it was made of, with the record behind that; nil when the source was read.
 	From *archive.BaseOrigin `json:"from,omitempty"`
+
+	place string
 }
 
 func baseLine(b *archive.Base) baseStatus {
-	s := baseStatus{ID: b.ID, Seq: b.Seq, Partial: b.Partial, From: b.From, Reason: b.Reason, Finished: b.Finished, Tables: len(b.Tables), Bytes: b.Size()}
+	s := baseStatus{ID: b.ID, Seq: b.Seq, Ahead: len(b.Ahead), Upto: b.Upto(), Partial: b.Partial, From: b.From, Reason: b.Reason, Finished: b.Finished, Tables: len(b.Tables), Bytes: b.Size(), place: b.Place()}
 	for i := range b.Tables {
 		s.Rows += b.Tables[i].Rows
 	}
@@ -227,7 +232,7 @@ func (r *statusReport) print(a *app) error {
 			if b.From != nil {
 				why += "; made of base " + b.From.Base + " and the record"
 			}
-			fmt.Fprintf(w, "  %s %s after %s: %d tables, %s rows, %s (%s)\n", what, b.ID, b.Seq, b.Tables, humanize.Comma(b.Rows), humanize.IBytes(uint64(b.Bytes)), why)
+			fmt.Fprintf(w, "  %s %s %s: %d tables, %s rows, %s (%s)\n", what, b.ID, b.place, b.Tables, humanize.Comma(b.Rows), humanize.IBytes(uint64(b.Bytes)), why)
 		}
 		if len(e.Bases) == 0 && (e.Pruned == nil || e.From != "") {
 			fmt.Fprintln(w, "  base    none: nothing of this epoch can be restored yet")

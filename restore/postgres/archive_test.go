@@ -199,12 +199,19 @@ func (r *recorder) touch(msg *change.Message) {
 // base takes a base behind all that is captured. Nothing else may be at work.
 func (r *recorder) base() *archive.Base {
 	r.t.Helper()
+	return r.baseAt(func(*archive.Base) {})
+}
+
+// baseAt is base for one that place says something else of.
+func (r *recorder) baseAt(place func(b *archive.Base)) *archive.Base {
+	r.t.Helper()
 	ctx := context.Background()
 	tail := r.capture()
 	b, err := archive.NewBase(r.epoch, "test")
 	r.check(err)
 	b.Seq, b.Position = tail.Seq, change.Position(r.pg.MustQuery(r.t, r.db, "SELECT pg_current_wal_lsn()")[0][0])
 	b.Server = r.pg.Version
+	place(b)
 	cfg, err := parseURL(r.pg.URL(r.db))
 	r.check(err)
 	conn, err := pgx.ConnectConfig(ctx, cfg)

@@ -183,7 +183,7 @@ func (t *Target) foldPasses(ctx context.Context, s *folding) error {
 
 func (t *Target) span(upto change.Seq) fold.Span {
 	p := t.job.Plan
-	s := fold.Span{Epoch: p.Epoch, From: p.Base.Seq, To: upto}
+	s := fold.Span{Epoch: p.Epoch, From: p.Base.Seq, To: upto, Skip: p.Base.Skip()}
 	if p.Partial != nil {
 		s.Passed = p.Partial.Passed
 	}

@@ -61,6 +61,7 @@ type replay struct {
 
 	open  bool       // a transaction of the target is open
 	seq   change.Seq // the transaction being applied
+	held  bool       // the base holds it: it is passed over
 	whole change.Seq // the last one applied whole
 	noted change.Seq // what the target's progress says
 	rows  int        // since the target's transaction began
@@ -211,6 +212,7 @@ func (r *replay) apply(ctx context.Context, rec *segment.Record) error {
 	switch rec.Kind {
 	case segment.Begin:
 		r.seq = rec.Seq
+		r.held = r.target.job.Plan.Base.Holds(rec.Seq)
 		if r.defining = r.definer.at(rec.Seq); r.defining {
 			return r.definer.begin(ctx, rec.Seq)
 		}
@@ -223,7 +225,7 @@ func (r *replay) apply(ctx context.Context, rec *segment.Record) error {
 		if err != nil {
 			return &restore.RecordError{Seq: r.seq, Err: err}
 		}
-		if !isEvent {
+		if !isEvent || r.held {
 			return nil
 		}
 		r.bytes += len(rec.Raw)

@@ -107,7 +107,7 @@ func (r *roller) make(ctx context.Context, passes int) (*archive.Base, error) {
 	r.base.Seq, r.base.Position, r.base.Server, r.base.Coverage = p.Seq, p.Cut.Position, from.Server, from.Coverage
 	r.base.From = &archive.BaseOrigin{Base: from.ID, Seq: from.Seq}
 	r.rolled = make([]rolledTable, len(r.tables))
-	f := fold.New(r.archive, fold.Span{Epoch: p.Epoch, From: from.Seq, To: p.Seq}, foldTables(p, r.tables), fold.Options{
+	f := fold.New(r.archive, fold.Span{Epoch: p.Epoch, From: from.Seq, To: p.Seq, Skip: from.Skip()}, foldTables(p, r.tables), fold.Options{
 		Jobs: r.Jobs, Memory: r.Memory, Passes: passes, SpillDir: r.SpillDir,
 		Progress: func(done int64) { r.progress(done, int64(p.Seq-from.Seq), "transactions folded") },
 	})
@@ -319,6 +319,7 @@ func (r *roller) describe(ctx context.Context, f *fold.Fold) error {
 	if err := r.findGlobals(ctx); err != nil {
 		return err
 	}
+	r.engine.Snapshot, r.engine.Visible, r.engine.Slot = "", nil, "" // no snapshot saw what it holds
 	var err error
 	r.base.Engine, err = json.Marshal(r.engine)
 	return err
