@@ -58,6 +58,9 @@ type BaseRequest struct {
 	Tables []uint32
 	// Schema asks for a partial base of the schema, without any rows.
 	Schema bool
+	// Proof asks for a base that is a place in the order of commits, so that what a restore makes can be compared with it, whatever that takes
+	// of the source. Bases of MySQL and MariaDB always are.
+	Proof bool
 }
 
 // Partial reports whether it is not the whole database that is asked for.

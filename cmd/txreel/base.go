@@ -22,6 +22,7 @@ type baseCmd struct {
 	FromHistory bool          `help:"PostgreSQL: make it of the last base and the record behind that, and do not read the source."`
 	Memory      byteSize      `default:"1GiB" help:"With --from-history: what working that out may take; with less, the record is read several times."`
 	Reason      string        `default:"asked for" help:"Why, for the record."`
+	Proof       bool          `help:"PostgreSQL: make it a place in the order of commits, so that a restore from another base can be compared with it; takes a free slot, and waits for running write transactions."`
 	Schedule    time.Duration `placeholder:"AGE" help:"Stay, and take a base whenever the last one is this old, such as 24h (beside a capture with --base-every 0)."`
 	JSON        bool          `help:"Print JSON."`
 }
@@ -40,6 +41,9 @@ func (c *baseCmd) Run(a *app) error {
 	}
 	if c.Source == "" && !c.FromHistory {
 		return &usageError{"name the database to read with --source, or let the archive do with --from-history"}
+	}
+	if c.Proof && c.FromHistory {
+		return &usageError{"--proof is for what the source holds; --from-history does not look at it"}
 	}
 	ar, release, err := c.openArchive(a.ctx)
 	if err != nil {
@@ -112,7 +116,7 @@ func (c *baseCmd) take(a *app, ar *archive.Archive) error {
 	}
 	bars := newBars(a.stderr, c.JSON)
 	started := time.Now()
-	b, err := db.takeBase(a.ctx, ar, epoch, sources.BaseRequest{Reason: c.Reason}, func(p sources.BaseProgress) {
+	b, err := db.takeBase(a.ctx, ar, epoch, sources.BaseRequest{Reason: c.Reason, Proof: c.Proof}, func(p sources.BaseProgress) {
 		bars.set("base", p.Done, p.Total, fmt.Sprintf("%s rows, %s", humanize.Comma(p.Rows), humanize.IBytes(uint64(p.Bytes))))
 	})
 	bars.close()
@@ -173,7 +177,7 @@ func (c *baseCmd) print(a *app, b *archive.Base, started time.Time) error {
 		return writeJSON(a.stdout, baseLine(b))
 	}
 	l := baseLine(b)
-	_, err := fmt.Fprintf(a.stdout, "base %s after %s: %d tables, %s rows, %s, in %s\n", l.ID, l.Seq, l.Tables, humanize.Comma(l.Rows), humanize.IBytes(uint64(l.Bytes)), time.Since(started).Round(time.Millisecond))
+	_, err := fmt.Fprintf(a.stdout, "base %s %s: %d tables, %s rows, %s, in %s\n", l.ID, l.place, l.Tables, humanize.Comma(l.Rows), humanize.IBytes(uint64(l.Bytes)), time.Since(started).Round(time.Millisecond))
 	return err
 }
 

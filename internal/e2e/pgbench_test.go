@@ -58,7 +58,7 @@ func TestPgbench(t *testing.T) {
 		})
 		states = append(states, s.standstill(n))
 		if n == 2 {
-			s.must("base") // a second one, in the middle
+			s.must("base", "--proof") // a second one, in the middle
 		}
 	}
 	if *long {

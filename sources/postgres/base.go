@@ -71,7 +71,7 @@ func TakeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 	base.Partial = o.Partial()
 	b := &baseRun{BaseOptions: o, archive: a, base: base}
 	defer b.close()
-	if err := b.openSnapshot(ctx); err != nil {
+	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
 	if b.tables, err = readTables(ctx, b.leader); err != nil {
@@ -107,8 +107,11 @@ type baseRun struct {
 	BaseOptions
 	archive  *archive.Archive
 	base     *archive.Base
-	leader   *pgx.Conn // holds the snapshot in a transaction until the base is whole
-	snapshot string    // its name, for the other sessions
+	leader   *pgx.Conn       // holds the snapshot in a transaction until the base is whole
+	snapshot string          // its name, for the other sessions
+	seen     string          // what it sees (pg_snapshot)
+	visible  *pgbase.Visible // nil where a slot tells its place
+	slotWhy  string          // why a slot had to
 	tables   []tableInfo
 	mu       sync.Mutex
 	progress sources.BaseProgress
@@ -120,11 +123,38 @@ func (b *baseRun) close() {
 	}
 }
 
-// openSnapshot makes a snapshot whose place in the log is known exactly: a logical
+// open makes the snapshot: an ordinary one where the record can tell its place, or else one that a slot tells the place of.
+func (b *baseRun) open(ctx context.Context) error {
+	switch {
+	case b.base.Partial:
+		b.slotWhy = "a part of the database is put in place behind one transaction"
+	case b.Proof:
+		b.slotWhy = "restores are to be compared with it"
+	default:
+		since, err := lastRead(ctx, b.archive, b.base.Epoch)
+		if err != nil {
+			return err
+		}
+		b.slotWhy = "no base of the epoch was read from the source before"
+		if since != nil {
+			ok, why, err := b.openVisible(ctx, since)
+			if ok || err != nil {
+				return err
+			}
+			b.slotWhy = why
+		}
+	}
+	if err := b.openSlot(ctx); err != nil {
+		return err
+	}
+	return wrapSQL("look at the base's snapshot", b.leader.QueryRow(ctx, `select pg_catalog.pg_current_snapshot()::text`).Scan(&b.seen))
+}
+
+// openSlot makes a snapshot whose place in the log is known exactly: a logical
 // slot's consistent point, of a temporary slot that lives just as long. The snapshot
 // holds every transaction whose commit record lies before that point, the stream
 // carries every other one.
-func (b *baseRun) openSnapshot(ctx context.Context) error {
+func (b *baseRun) openSlot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, exportTimeout+time.Duration(b.LockTimeout)*time.Millisecond)
 	defer cancel()
 	cfg, err := connConfig(b.URL, "txreel base", true)
@@ -379,16 +409,24 @@ func (b *baseRun) describe(ctx context.Context) error {
 			return err
 		}
 	}
+	e.Snapshot, e.Visible, e.Slot = b.seen, b.visible, b.slotWhy
+	if b.visible != nil {
+		e.Slot = ""
+	}
 	b.base.Engine, err = json.Marshal(e)
 	return err
 }
 
 // FinishBase waits until the archive has passed the base's position, works out
-// which transaction is the last one the base holds, and commits it. Something has to
+// which transactions the base holds, and commits it. Something has to
 // move the archive: a capture, which writes at least a heartbeat a minute. waiting, if
 // not nil, is called about once a second until it has.
 func FinishBase(ctx context.Context, a *archive.Archive, base *archive.Base, waiting func()) error {
 	at, err := lsn.FromPosition(base.Position)
+	if err != nil {
+		return err
+	}
+	engine, err := engineOf(base)
 	if err != nil {
 		return err
 	}
@@ -415,6 +453,12 @@ func FinishBase(ctx context.Context, a *archive.Archive, base *archive.Base, wai
 			return ctx.Err()
 		case <-time.After(time.Second):
 		}
+	}
+	if engine.Visible != nil {
+		if err := placeVisible(ctx, a, base, &engine, at); err != nil {
+			return err
+		}
+		return a.CommitBase(ctx, base)
 	}
 	// A commit record that starts before the base's position ends at or before it.
 	e, found, err := a.FirstBehind(ctx, base.Epoch, func(t *change.Txn) (bool, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -29,7 +30,9 @@ import (
 // TestBasesOnOneServer runs what needs a server and leaves it as it was.
 func TestBasesOnOneServer(t *testing.T) {
 	t.Parallel()
-	pg := dbtest.PG(t, "autovacuum=off", "max_wal_senders=40", "max_replication_slots=40", "max_connections=200")
+	pg := dbtest.PG(t, "autovacuum=off", "max_wal_senders=40", "max_replication_slots=40", "max_connections=200", "max_prepared_transactions=40",
+		// Commits that wait are passed by those that do not.
+		"fsync=on", "commit_delay=20000", "commit_siblings=1")
 	for name, test := range map[string]func(*testing.T, *dbtest.Postgres){
 		"exact under load":   testBaseExact,
 		"changing tables":    testBaseChangingTables,
@@ -153,22 +156,27 @@ func testBaseExact(t *testing.T, pg *dbtest.Postgres) {
 	load, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var clients sync.WaitGroup
-	for c := range 6 {
+	for c := range 20 {
 		conn := s.conn()
+		if _, err := conn.Exec(t.Context(), "set synchronous_commit = "+[]string{"on", "off", "local"}[c%3]); err != nil {
+			t.Fatal(err)
+		}
 		r := rand.New(rand.NewPCG(uint64(c), 7))
 		clients.Go(func() {
 			for i := 0; load.Err() == nil; i++ {
 				n := 1 + r.IntN(4000)
 				sql := fmt.Sprintf(`insert into t values (%d, '%d.%d') on conflict (n) do update set v = excluded.v`, n, c, i)
-				switch r.IntN(8) {
-				case 0:
+				switch r.IntN(40) {
+				case 0, 4, 5, 6, 7:
 					sql = fmt.Sprintf("delete from t where n = %d", n)
-				case 1:
+				case 1, 8, 9, 10, 11:
 					sql = fmt.Sprintf("begin; %s; savepoint a; delete from t where n = %d; rollback to a; update wide set v = '%d.%d' where n = %d; commit", sql, n+1, c, i, n)
-				case 2:
-					sql = fmt.Sprintf("begin; %s; prepare transaction '%d.%d'; commit prepared '%d.%d'", sql, c, i, c, i)
-				case 3:
+				case 2, 12, 13, 14, 15:
+					sql = fmt.Sprintf("begin; %s; prepare transaction '%d.%d'; select pg_sleep(0.01); commit prepared '%d.%d'", sql, c, i, c, i)
+				case 3, 16, 17, 18, 19:
 					sql = "begin; " + sql + "; rollback"
+				case 20:
+					sql = "begin; " + sql + "; select pg_sleep(0.5); commit"
 				}
 				for _, one := range strings.Split(sql, "; ") {
 					if _, err := conn.PgConn().Exec(context.WithoutCancel(load), one).ReadAll(); err != nil {
@@ -207,6 +215,11 @@ func testBaseExact(t *testing.T, pg *dbtest.Postgres) {
 			t.Errorf("progress ends with %+v", last)
 		}
 		bases = append(bases, b)
+		e, err := engineOf(b)
+		if err != nil || (e.Visible == nil) != (i == 0) {
+			t.Errorf("base %d, told by what it sees: %+v, %v", i, e.Visible, err)
+		}
+		t.Logf("base %d holds %d transactions ahead of others", i, len(b.Ahead))
 	}
 	cancel()
 	clients.Wait()
@@ -232,7 +245,7 @@ func testBaseExact(t *testing.T, pg *dbtest.Postgres) {
 			if table == "wide" && len(b.Tables[slices.IndexFunc(b.Tables, func(x archive.BaseTable) bool { return x.Name == "wide" })].Chunks) < 2 {
 				t.Error("wide is one chunk: this proves less than it should")
 			}
-			replay(t, a, got, table, b.Seq+1, tail.Seq)
+			replay(t, a, got, table, b, tail.Seq)
 			if !maps.Equal(got, want) {
 				n := 0
 				for k := range want {
@@ -246,17 +259,27 @@ func testBaseExact(t *testing.T, pg *dbtest.Postgres) {
 	}
 }
 
-// replay applies a run of transactions to rows by their first column.
-func replay(t *testing.T, a *archive.Archive, rows map[string]string, table string, from, to change.Seq) {
+// replay applies what a base does not hold to rows by their first column, up to a transaction.
+func replay(t *testing.T, a *archive.Archive, rows map[string]string, table string, b *archive.Base, to change.Seq) {
 	t.Helper()
-	stream := a.Stream(t.Context(), 1, from, to, t.TempDir())
+	if to < b.Upto() {
+		t.Fatalf("base %s holds transactions up to %s, asked for is %s", b.ID, b.Upto(), to)
+	}
+	stream := a.Stream(t.Context(), 1, b.Seq+1, to, t.TempDir())
 	defer stream.Close()
 	var d pgoutput.Decoder
 	var ev change.Event
-	for from <= to {
+	held := false
+	for b.Seq < to {
 		rec, err := stream.Next()
-		if err != nil {
+		if errors.Is(err, io.EOF) {
 			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rec.Kind == segment.Begin {
+			held = b.Holds(rec.Seq)
 		}
 		if rec.Kind != segment.Message && rec.Kind != segment.Definition {
 			continue
@@ -265,7 +288,7 @@ func replay(t *testing.T, a *archive.Archive, rows map[string]string, table stri
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !is || ev.Relation == nil || ev.Relation.Name != table {
+		if !is || held || ev.Relation == nil || ev.Relation.Name != table {
 			continue
 		}
 		switch ev.Op {

@@ -2,9 +2,7 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -34,14 +32,8 @@ func Logged(b *archive.Base) (bool, error) {
 }
 
 func definitionsOf(b *archive.Base) (pgbase.Definitions, error) {
-	var e pgbase.Engine
-	if len(b.Engine) == 0 { // it says nothing of its source
-		return e.Definitions, nil
-	}
-	if err := json.Unmarshal(b.Engine, &e); err != nil {
-		return e.Definitions, fmt.Errorf("%w: manifest of base %s: engine: %w", archive.ErrCorrupt, b.ID, err)
-	}
-	return e.Definitions, nil
+	e, err := engineOf(b)
+	return e.Definitions, err
 }
 
 // Lacking says what a base must be taken of although the source writes down changes of its schema: of the tables that

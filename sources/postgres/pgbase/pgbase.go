@@ -2,6 +2,8 @@
 // it, the restore reads it.
 package pgbase
 
+import "txreel/change"
+
 // SchemaObject is the name of the object that holds the schema: the output of
 // pg_dump --format=custom --schema-only under the base's snapshot.
 const SchemaObject = "schema.dump"
@@ -31,6 +33,18 @@ type Engine struct {
 	Definitions Definitions `json:"definitions"`
 	// Globals are roles, settings and the like; nil where they could not be read.
 	Globals *Globals `json:"globals,omitempty"`
+	// Snapshot is what the base's snapshot saw (pg_snapshot); "" where that is not known.
+	Snapshot string `json:"snapshot,omitempty"`
+	// Visible says how the transactions were told that the base holds, where that was by what its snapshot saw; nil where a slot told.
+	Visible *Visible `json:"visible,omitempty"`
+	// Slot is why a slot told.
+	Slot string `json:"slot,omitempty"`
+}
+
+// Visible is what is known of a base whose transactions were told by what its snapshot saw.
+type Visible struct {
+	// Since is the last transaction that an earlier base is known to hold, and so this one: those behind it were asked for one by one.
+	Since change.Seq `json:"since"`
 }
 
 // Definitions says whether the source wrote down changes of its schema when the base was taken, and which of them the base
