@@ -125,7 +125,7 @@ func (t *Target) mergeIn(ctx context.Context, s stretch, passes int) error {
 	}
 	m := &merger{ctx: ctx, conn: conn, tables: tables}
 	p := t.job.Plan
-	f := fold.New(t.job.Archive, fold.Span{Epoch: p.Epoch, From: s.from, To: s.to, Only: true}, m.folded(), fold.Options{
+	f := fold.New(t.job.Archive, fold.Span{Epoch: p.Epoch, From: s.from, To: s.to, Only: true, Skip: p.Base.Skip()}, m.folded(), fold.Options{
 		Jobs: t.job.Workers, Memory: t.memory(), Passes: passes, SpillDir: t.opts.TempDir, Progress: func(done int64) {
 			t.job.Progress(restore.PhaseReplay, int64(s.from-p.Base.Seq)+done, int64(p.Seq-p.Base.Seq), "transactions")
 		},
