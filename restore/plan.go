@@ -252,7 +252,11 @@ func (p *Plan) add(d Dialect, t *change.Txn, versions map[string]uint64, bases [
 		name := c.Table.String()
 		// Version 0: the source's own statements bring the definitions along. Behind a change of definitions that is on
 		// record the target itself finds out whether a table is what its rows were written to.
-		if v, ok := versions[name]; c.Table.Version != 0 && (!ok || v != c.Table.Version) && len(p.Definitions) == 0 {
+		v, ok := versions[name]
+		if ok && v == 0 { // the base does not know it
+			v, versions[name] = c.Table.Version, c.Table.Version
+		}
+		if c.Table.Version != 0 && (!ok || v != c.Table.Version) && len(p.Definitions) == 0 {
 			e := &DefinitionError{Goal: p.Goal, Epoch: p.Epoch, Table: name, First: *t, Before: t.Seq - 1, Absent: !ok}
 			for i := range bases {
 				if b := &bases[i]; b.Holds(t.Seq) && (e.After == 0 || b.Upto() < e.After) {

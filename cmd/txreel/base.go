@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/rs/zerolog"
 
 	"txreel/archive"
 	"txreel/capture"
@@ -21,6 +22,7 @@ type baseCmd struct {
 	databaseOptions
 	FromHistory bool          `help:"PostgreSQL: make it of the last base and the record behind that, and do not read the source."`
 	Memory      byteSize      `default:"1GiB" help:"With --from-history: what working that out may take; with less, the record is read several times."`
+	Scratch     string        `placeholder:"URL" help:"With --from-history: a server to make it on where the record alone does not tell, such as behind a change of the schema; a database is made there, and removed."`
 	Reason      string        `default:"asked for" help:"Why, for the record."`
 	Proof       bool          `help:"PostgreSQL: make it a place in the order of commits, so that a restore from another base can be compared with it; takes a free slot, and waits for running write transactions."`
 	Schedule    time.Duration `placeholder:"AGE" help:"Stay, and take a base whenever the last one is this old, such as 24h (beside a capture with --base-every 0)."`
@@ -50,6 +52,9 @@ func (c *baseCmd) Run(a *app) error {
 		return err
 	}
 	defer release()
+	if c.Scratch != "" && !c.FromHistory {
+		return &usageError{"--scratch goes with --from-history"}
+	}
 	if c.FromHistory {
 		if ar.Identity.Engine != enginePostgres {
 			return &usageError{"--from-history goes with a record of PostgreSQL; this one is of " + ar.Identity.Engine}
@@ -136,7 +141,8 @@ func (c *baseCmd) take(a *app, ar *archive.Archive) error {
 func (c *baseCmd) rollForward(a *app, ar *archive.Archive) error {
 	bars := newBars(a.stderr, c.JSON)
 	started := time.Now()
-	b, err := rollForward(a.ctx, ar, pgtarget.RollForwardOptions{
+	at := &scratch{url: c.Scratch, pgDump: c.PgDump, log: zerolog.Nop()}
+	b, err := rollForward(a.ctx, ar, at, pgtarget.RollForwardOptions{
 		Jobs: c.BaseJobs, Memory: int64(c.Memory), SpillDir: c.SpillDir, Reason: c.Reason,
 		Progress: func(done, total int64, unit string) {
 			bars.set("base", done, total, fmt.Sprintf("%s of %s %s", humanize.Comma(done), humanize.Comma(total), unit))
@@ -150,8 +156,8 @@ func (c *baseCmd) rollForward(a *app, ar *archive.Archive) error {
 }
 
 // rollForward makes a base of the last one of the record and what follows it, or returns that if it holds all there is. An error
-// that wraps pgtarget.ErrOnlyLive says that the record does not tell enough.
-func rollForward(ctx context.Context, ar *archive.Archive, o pgtarget.RollForwardOptions) (*archive.Base, error) {
+// that wraps pgtarget.ErrOnlyLive says that the record does not tell enough, and that there is no scratch server which would do.
+func rollForward(ctx context.Context, ar *archive.Archive, at *scratch, o pgtarget.RollForwardOptions) (*archive.Base, error) {
 	plan, err := restore.MakePlan(ctx, ar, pgtarget.Dialect{}, restore.Goal{Kind: restore.Latest})
 	if errors.Is(err, restore.ErrDefinitionChanged) {
 		return nil, fmt.Errorf("%w: %w", pgtarget.ErrOnlyLive, err)
@@ -165,6 +171,9 @@ func rollForward(ctx context.Context, ar *archive.Archive, o pgtarget.RollForwar
 		return nil, err
 	}
 	b, err := pgtarget.RollForward(ctx, ar, plan, o)
+	if errors.Is(err, pgtarget.ErrOnlyLive) && at.url != "" {
+		return at.base(ctx, ar, plan, o)
+	}
 	if b == nil && err == nil {
 		return plan.Base, nil
 	}

@@ -32,6 +32,7 @@ type captureCmd struct {
 	Heartbeat      time.Duration `default:"1m" help:"Ship a segment at least this often, also when nothing happens."`
 	BaseEvery      time.Duration `default:"24h" help:"Take a base when the last one is this old and not all there is; 0: never for that reason."`
 	BaseFrom       string        `enum:"source,history" default:"source" help:"What such a base is made of: source reads every table; history the last base and the record behind that, and the source only where these do not tell (PostgreSQL)."`
+	BaseScratch    string        `placeholder:"URL" help:"PostgreSQL, with --base-from history: a server to make it on where the record alone does not tell, such as behind a change of the schema; a database is made there, and removed."`
 	SchemaEvery    time.Duration `default:"1h" help:"PostgreSQL without a log of definitions: look this often what the schema is; 0: never."`
 	SequenceSample time.Duration `default:"10s" help:"PostgreSQL: sample sequences into the record this often at most, while there is traffic; 0 switches it off."`
 	GlobalsEvery   time.Duration `default:"1m" help:"PostgreSQL: look this often whether roles and settings have changed, and record them if so; 0 switches it off."`
@@ -47,7 +48,10 @@ const historyMemory = 64 << 20
 
 // folding is how many bytes that is.
 func (c *captureCmd) folding() (int64, error) {
-	if c.BaseFrom != fromHistory {
+	switch {
+	case c.BaseFrom != fromHistory && c.BaseScratch != "":
+		return 0, &usageError{"--base-scratch goes with --base-from history"}
+	case c.BaseFrom != fromHistory:
 		return 0, nil
 	}
 	if isMySQL(c.Source) {
@@ -364,7 +368,7 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	keeper := newBaseKeeper(a, epoch.Number, r.database, keeperTimes{base: r.BaseEvery, schema: r.SchemaEvery}, r.log)
 	if r.BaseFrom == fromHistory {
 		keeper.history = func(ctx context.Context, reason string) (*archive.Base, error) {
-			return rollForward(ctx, a, pgtarget.RollForwardOptions{Jobs: r.BaseJobs, Memory: historyMemory, SpillDir: r.SpillDir, Reason: reason})
+			return rollForward(ctx, a, &scratch{url: r.BaseScratch, pgDump: r.PgDump, log: r.log}, pgtarget.RollForwardOptions{Jobs: r.BaseJobs, Memory: historyMemory, SpillDir: r.SpillDir, Reason: reason})
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)

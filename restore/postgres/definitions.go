@@ -357,6 +357,9 @@ func (d *definer) placeAll(ctx context.Context, conn *pgx.Conn) error {
 	batch := &pgx.Batch{}
 	for i := range d.r.target.tables {
 		t := &d.r.target.tables[i]
+		if t.Unnumbered {
+			continue // its first row tells
+		}
 		batch.Queue(placeSQL, int64(t.OID), quote(t.Schema, t.Name))
 	}
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {

@@ -316,11 +316,14 @@ func (r *roller) describe(ctx context.Context, f *fold.Fold) error {
 	if err := r.moveSequences(ctx); err != nil {
 		return err
 	}
-	if err := r.findGlobals(ctx); err != nil {
+	globals, err := GlobalsAt(ctx, r.archive, r.plan)
+	if err != nil {
 		return err
 	}
+	if globals != nil {
+		r.engine.Globals = globals
+	}
 	r.engine.Snapshot, r.engine.Visible, r.engine.Slot = "", nil, "" // no snapshot saw what it holds
-	var err error
 	r.base.Engine, err = json.Marshal(r.engine)
 	return err
 }
@@ -406,22 +409,21 @@ func (r *roller) moveSequences(ctx context.Context) error {
 	return nil
 }
 
-// findGlobals notes the roles and settings that the record has for the cut.
-func (r *roller) findGlobals(ctx context.Context) error {
-	last, _, err := r.archive.FindGlobals(ctx, r.plan.Epoch, func(g *archive.Globals) (bool, error) {
-		c, err := compare(g.Position, r.base.Position)
+// GlobalsAt returns the roles and settings that the record has for a plan's cut; nil where its base has the last that are known.
+func GlobalsAt(ctx context.Context, a *archive.Archive, p *restore.Plan) (*pgbase.Globals, error) {
+	last, _, err := a.FindGlobals(ctx, p.Epoch, func(g *archive.Globals) (bool, error) {
+		c, err := compare(g.Position, p.Cut.Position)
 		return c <= 0, err
 	})
 	if err != nil || last == nil {
-		return err
+		return nil, err
 	}
-	if c, err := compare(last.Position, r.plan.Base.Position); err != nil || c <= 0 {
-		return err
+	if c, err := compare(last.Position, p.Base.Position); err != nil || c <= 0 {
+		return nil, err
 	}
 	g := &pgbase.Globals{}
 	if err := json.Unmarshal(last.State, g); err != nil {
-		return fmt.Errorf("%w: %s: %w", archive.ErrCorrupt, last.Key(), err)
+		return nil, fmt.Errorf("%w: %s: %w", archive.ErrCorrupt, last.Key(), err)
 	}
-	r.engine.Globals = g
-	return nil
+	return g, nil
 }

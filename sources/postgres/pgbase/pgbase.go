@@ -84,7 +84,11 @@ type Owner struct {
 // Table is archive.BaseTable.Engine of a PostgreSQL base. Chunks hold the columns
 // Columns in that order, in COPY's text format, compressed with zstd.
 type Table struct {
+	// OID is the number by which the record knows the table.
 	OID uint32 `json:"oid"`
+	// Unnumbered tells that nobody knows that number, since no row has come for the table; OID is one that no other table of the base has. The
+	// record knows the table by its name.
+	Unnumbered bool `json:"unnumbered,omitempty"`
 	// Columns are those that data is kept of: all but dropped and generated ones.
 	Columns []Column `json:"columns"`
 	// Member tells that the table belongs to an extension: once the schema is there
