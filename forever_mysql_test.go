@@ -31,7 +31,7 @@ func TestForeverMySQL(t *testing.T) {
 func testForeverMySQL(t *testing.T, flavor string) {
 	kept := "testdata/archives/v2-" + flavor
 	ctx := t.Context()
-	store, err := dir.Open(kept)
+	store, err := dir.Open(copied(t, kept))
 	if err != nil {
 		t.Fatal(err)
 	}

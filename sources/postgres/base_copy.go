@@ -108,6 +108,7 @@ func (b *baseRun) describeCopy(ctx context.Context, c *Copied) error {
 	}
 	e.ServerVersion, e.Encoding, e.Collate, e.Ctype = was.ServerVersion, was.Encoding, was.Collate, was.Ctype
 	e.Publications, e.Definitions, e.Globals = was.Publications, was.Definitions, was.Globals
+	e.Snapshot, e.Visible, e.Slot = "", nil, "" // it is told by its place in the record
 	if c.Globals != nil {
 		e.Globals = c.Globals
 	}
