@@ -66,6 +66,7 @@ func TestPrune(t *testing.T) {
 		return s.waitPast(a, s.here()).Seq.String()
 	}
 	old := write()
+	write() // a base right behind it would be one of that point
 	s.must("base")
 	write()
 	time.Sleep(1500 * time.Millisecond)
