@@ -21,7 +21,7 @@ import (
 func main() {
 	b := &bench{}
 	engine := flag.String("engine", "all", "what to measure: all, postgres, mysql or mariadb")
-	steps := flag.String("steps", "base,catchup,live,replay,points,history,beside", "which measurements to take, of those that an engine has; dump is base without loading it, live, history and beside are PostgreSQL's, base is MySQL's and MariaDB's")
+	steps := flag.String("steps", "base,catchup,live,replay,points,history,partial,beside", "which measurements to take, of those that an engine has; dump is base without loading it, live, history, partial and beside are PostgreSQL's, base is MySQL's and MariaDB's")
 	flag.StringVar(&b.workload, "workload", "", "the workload of points to measure: hot, altered, tpcb or bulk of PostgreSQL, hot or sysbench of the others; all of them if it is empty")
 	flag.StringVar(&b.program, "txreel", "bin/txreel", "the program to measure")
 	flag.IntVar(&b.runs, "runs", 3, "times each measurement is repeated")
@@ -73,7 +73,7 @@ func (b *bench) run(ctx context.Context, engine string, steps []string) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	known := []string{"base", "dump", "catchup", "live", "replay", "points", "history", "beside"}
+	known := []string{"base", "dump", "catchup", "live", "replay", "points", "history", "partial", "beside"}
 	for _, name := range steps {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("-steps names %q, which is none of %s", name, strings.Join(known, ", "))

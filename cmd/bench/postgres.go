@@ -22,7 +22,7 @@ type postgresBench struct {
 }
 
 func (b *postgresBench) run(ctx context.Context, steps []string) (err error) {
-	for _, step := range []step{{"points", b.points}, {"history", b.history}} { // on servers of their own
+	for _, step := range []step{{"points", b.points}, {"history", b.history}, {"partial", b.partial}} { // on servers of their own
 		if i := slices.Index(steps, step.name); i >= 0 {
 			if err := step.take(ctx); err != nil {
 				return err

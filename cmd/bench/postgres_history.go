@@ -10,7 +10,12 @@ import (
 )
 
 // history restores the same database twice, the second time behind ten times as many updates, without a base from history and with one.
-func (b *postgresBench) history(ctx context.Context) (err error) {
+func (b *postgresBench) history(ctx context.Context) error {
+	return b.onItsOwn(ctx, (*pointsBench).historyOf)
+}
+
+// onItsOwn measures something of a source of its own.
+func (b *postgresBench) onItsOwn(ctx context.Context, measure func(*pointsBench, context.Context) error) (err error) {
 	inner := *b
 	p := &pointsBench{postgresBench: &inner}
 	settings := map[string]string{"shared_buffers": "1GB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "synchronous_commit": "off"}
@@ -22,8 +27,12 @@ func (b *postgresBench) history(ctx context.Context) (err error) {
 		return err
 	}
 	p.url = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s", p.source.Port, db)
-	hot := workloads[0]
-	if err := hot.prepare(p, ctx); err != nil {
+	defer func() { b.table = inner.table }()
+	return measure(p, ctx)
+}
+
+func (p *pointsBench) historyOf(ctx context.Context) (err error) {
+	if err := p.makeHot(ctx); err != nil {
 		return err
 	}
 	if _, err := p.txreel(ctx, "setup", "--source", p.url, "--apply"); err != nil {
@@ -43,8 +52,8 @@ func (b *postgresBench) history(ctx context.Context) (err error) {
 	var l loads
 	restores := func(i int) error {
 		var all []time.Duration
-		for range b.runs {
-			if err := b.quiet(ctx, &l); err != nil {
+		for range p.runs {
+			if err := p.quiet(ctx, &l); err != nil {
 				return err
 			}
 			d, err := p.restoreOurs(ctx, archive)
@@ -80,9 +89,8 @@ func (b *postgresBench) history(ctx context.Context) (err error) {
 	if err := restores(2); err != nil {
 		return err
 	}
-	b.table = append(b.table, inner.table...)
-	b.row("restore of hot with ten times the history, against itself", seconds(took[1]), seconds(took[0]), fmt.Sprintf("%.2f × as long", took[1].Seconds()/took[0].Seconds()), l)
-	b.row("the same from a base from history, which took "+seconds(made), seconds(took[2]), seconds(took[0]), fmt.Sprintf("%.2f × as long", took[2].Seconds()/took[0].Seconds()), l)
+	p.row("restore of hot with ten times the history, against itself", seconds(took[1]), seconds(took[0]), fmt.Sprintf("%.2f × as long", took[1].Seconds()/took[0].Seconds()), l)
+	p.row("the same from a base from history, which took "+seconds(made), seconds(took[2]), seconds(took[0]), fmt.Sprintf("%.2f × as long", took[2].Seconds()/took[0].Seconds()), l)
 	return nil
 }
 

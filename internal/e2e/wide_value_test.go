@@ -22,12 +22,13 @@ func TestWideValue(t *testing.T) {
 	if r.code != 3 || !contains(r.stderr, "more than 1 GB as text", "--new-epoch") {
 		t.Errorf("capture ends with %d: %s", r.code, tail(r.stderr, 3))
 	}
+	s.exec(`SELECT pg_drop_replication_slot('` + s.slot() + `')`)
+	s.capture("--new-epoch")
+	a := s.waitArchive()
 	if r := s.run("base"); r.code == 0 || !contains(r.stderr, `table "public"."wide"`, "more than 1 GB as text") {
 		t.Errorf("a base of it: %d: %s", r.code, tail(r.stderr, 3))
 	}
-	s.exec(`DELETE FROM wide; SELECT pg_drop_replication_slot('` + s.slot() + `')`)
-	s.capture("--new-epoch")
-	a := s.waitArchive()
+	s.exec(`DELETE FROM wide`)
 	s.waitBases(a, 2, 1)
 	s.exec(`INSERT INTO wide VALUES (2, 'small')`)
 	s.waitPast(a, s.here())
