@@ -31,12 +31,13 @@ type Identity struct {
 	Created  string `json:"created"`  // RFC 3339
 }
 
-// Archive is one archive in a Store. It holds no state besides its identity and
+// Archive is one archive in a Store. It holds no state besides its identity, and for a while what it read of packs, and
 // may be used concurrently.
 type Archive struct {
 	Store    Store
 	Identity Identity
 	id       [16]byte
+	packs    *packs
 	fan      int // rollupFan, less in tests
 	spill    int // spillLimit, less in tests
 }
@@ -71,7 +72,7 @@ func Open(ctx context.Context, store Store) (*Archive, error) {
 	if id.Format != FormatVersion {
 		return nil, fmt.Errorf("%w: %s has format %d, this build reads %d", ErrVersion, store, id.Format, FormatVersion)
 	}
-	a := &Archive{Store: store, Identity: id, fan: rollupFan, spill: spillLimit}
+	a := &Archive{Store: store, Identity: id, packs: new(packs), fan: rollupFan, spill: spillLimit}
 	if n, err := hex.Decode(a.id[:], []byte(id.Archive)); err != nil || n != len(a.id) {
 		return nil, fmt.Errorf("%w: %s: archive id %q is not 32 hexadecimal digits", ErrCorrupt, identityKey, id.Archive)
 	}

@@ -160,7 +160,7 @@ func (w *backward) segment(ctx context.Context, t *segment.Tail) error {
 	switch {
 	case !w.started && t.Last() < w.upto && w.upto < math.MaxUint64:
 		// The end of the epoch, or a hole?
-		objects, err := w.archive.Store.List(ctx, segmentsKey(w.epoch), SegmentKey(w.epoch, w.upto), 1)
+		objects, err := w.archive.ListSegments(ctx, w.epoch, SegmentKey(w.epoch, w.upto), 1)
 		if err != nil {
 			return fmt.Errorf("list segments of epoch %d: %w", w.epoch, err)
 		}
@@ -190,7 +190,7 @@ func (w *backward) segment(ctx context.Context, t *segment.Tail) error {
 func (a *Archive) lastPage(ctx context.Context, epoch uint64, level int, low, bound change.Seq) (spans []span, from change.Seq, err error) {
 	// probe looks at the objects that begin after x; final is true when it saw the last.
 	probe := func(x change.Seq) (found, final bool, err error) {
-		objects, err := a.Store.List(ctx, levelKey(epoch, level), afterKey(epoch, level, x), page)
+		objects, err := a.listLevel(ctx, epoch, level, afterKey(epoch, level, x), page)
 		if err != nil {
 			return false, false, fmt.Errorf("list %s: %w", levelKey(epoch, level), err)
 		}

@@ -130,7 +130,7 @@ func (a *Archive) firstSegment(ctx context.Context, epoch uint64, from change.Se
 // segmentsBetween lists the segments that begin after low and before high, a page of
 // them at most; all reports whether there are no more.
 func (a *Archive) segmentsBetween(ctx context.Context, epoch uint64, low, high change.Seq) (some []span, all bool, err error) {
-	objects, err := a.Store.List(ctx, segmentsKey(epoch), afterKey(epoch, 0, low), page)
+	objects, err := a.ListSegments(ctx, epoch, afterKey(epoch, 0, low), page)
 	if err != nil {
 		return nil, false, fmt.Errorf("list segments of epoch %d: %w", epoch, err)
 	}

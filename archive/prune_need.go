@@ -195,7 +195,7 @@ func (a *Archive) checkNeeded(ctx context.Context, b *Base) error {
 
 // header reads the header of a segment.
 func (a *Archive) header(ctx context.Context, key string) (segment.Header, error) {
-	body, _, err := a.Store.Open(ctx, key, 0, headerGuess)
+	body, _, err := a.openSegment(ctx, key, 0, headerGuess)
 	if err != nil {
 		return segment.Header{}, fmt.Errorf("read %s: %w", key, notFoundIsCorrupt(err))
 	}

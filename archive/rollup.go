@@ -123,7 +123,7 @@ func (r *roller) catchUp(ctx context.Context, tail Tail) error {
 		}
 	}
 	done = max(done, pruned.From()-1)
-	objects, err := r.archive.Store.List(ctx, segmentsKey(r.epoch), afterKey(r.epoch, 0, done), page)
+	objects, err := r.archive.ListSegments(ctx, r.epoch, afterKey(r.epoch, 0, done), page)
 	if err != nil {
 		return fmt.Errorf("list segments of epoch %d: %w", r.epoch, err)
 	}

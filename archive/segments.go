@@ -198,7 +198,7 @@ func (w *walk) fromSegments(ctx context.Context, until change.Seq) (more bool, e
 	}
 	after := afterKey(w.epoch, 0, begin-1)
 	for {
-		objects, err := w.archive.Store.List(ctx, segmentsKey(w.epoch), after, page)
+		objects, err := w.archive.ListSegments(ctx, w.epoch, after, page)
 		if err != nil {
 			return false, fmt.Errorf("list segments of epoch %d: %w", w.epoch, err)
 		}

@@ -103,7 +103,7 @@ func (s *Stream) fetch(ctx context.Context) error {
 		}
 	}
 	for {
-		objects, err := s.archive.Store.List(ctx, segmentsKey(s.epoch), after, page)
+		objects, err := s.archive.ListSegments(ctx, s.epoch, after, page)
 		if err != nil {
 			return fmt.Errorf("list segments of epoch %d: %w", s.epoch, err)
 		}
@@ -136,7 +136,7 @@ func (s *Stream) fetch(ctx context.Context) error {
 
 func (a *Archive) fetch(ctx context.Context, o Object, into *spill.Buffer) error {
 	into.Reset()
-	body, size, err := a.Store.Open(ctx, o.Key, 0, -1)
+	body, size, err := a.openSegment(ctx, o.Key, 0, -1)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", o.Key, err)
 	}

@@ -135,7 +135,7 @@ func (s *synthStore) List(_ context.Context, prefix, after string, limit int) ([
 }
 
 func (s *synthStore) archive() *Archive {
-	return &Archive{Store: s, Identity: testIdentity, id: s.id, fan: rollupFan, spill: spillLimit}
+	return &Archive{Store: s, Identity: testIdentity, id: s.id, packs: new(packs), fan: rollupFan, spill: spillLimit}
 }
 
 func (s *synthStore) requests(f func()) int {

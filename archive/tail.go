@@ -27,7 +27,7 @@ func (a *Archive) lastSegment(ctx context.Context, epoch uint64, bound change.Se
 		if x > 0 {
 			after = SegmentKey(epoch, x)
 		}
-		objects, err := a.Store.List(ctx, segmentsKey(epoch), after, page)
+		objects, err := a.ListSegments(ctx, epoch, after, page)
 		if err != nil {
 			return false, false, fmt.Errorf("list segments of epoch %d: %w", epoch, err)
 		}
@@ -136,8 +136,9 @@ func (a *Archive) segmentTail(ctx context.Context, frames *segment.FrameReader, 
 	}
 }
 
+// readSuffix reads the last n bytes of a segment, and says how many it has.
 func (a *Archive) readSuffix(ctx context.Context, key string, n int64) ([]byte, int64, error) {
-	body, size, err := a.Store.Open(ctx, key, -n, 0)
+	body, size, err := a.openSegment(ctx, key, -n, 0)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read %s: %w", key, err)
 	}

@@ -449,8 +449,13 @@ func (v *verifier) marks(ctx context.Context, epoch uint64) ([]Mark, error) {
 
 // each calls f for each object below prefix and behind after.
 func (v *verifier) each(ctx context.Context, prefix, after string, f func(Object) error) error {
+	return eachOf(ctx, v.archive.Store.List, prefix, after, f)
+}
+
+// eachOf calls f for each object that list finds below prefix and behind after.
+func eachOf(ctx context.Context, list func(ctx context.Context, prefix, after string, limit int) ([]Object, error), prefix, after string, f func(Object) error) error {
 	for {
-		objects, err := v.archive.Store.List(ctx, prefix, after, page)
+		objects, err := list(ctx, prefix, after, page)
 		if err != nil {
 			return fmt.Errorf("list %s: %w", prefix, err)
 		}

@@ -99,7 +99,7 @@ func (s *segmentCheck) walk(ctx context.Context) error {
 	)
 	wg.Go(func() {
 		defer close(queue)
-		listErr = s.v.each(ctx, segmentsKey(s.epoch), s.after, func(o Object) error {
+		listErr = eachOf(ctx, s.list, segmentsKey(s.epoch), s.after, func(o Object) error {
 			result := make(chan checked, 1)
 			select {
 			case t := <-s.v.free:
@@ -133,6 +133,11 @@ func (s *segmentCheck) walk(ctx context.Context) error {
 	return listErr
 }
 
+// list lists segments, those in packs too.
+func (s *segmentCheck) list(ctx context.Context, _, after string, limit int) ([]Object, error) {
+	return s.v.archive.ListSegments(ctx, s.epoch, after, limit)
+}
+
 // segment reads one segment. All that can be said of it alone is in the error.
 func (v *verifier) segment(ctx context.Context, t *tools, epoch uint64, o Object) (c checked) {
 	c.Object = o
@@ -158,7 +163,7 @@ func (v *verifier) content(ctx context.Context, t *tools, o Object, tail *segmen
 	if !v.o.Full && o.Size > segment.TailGuess {
 		n = headerGuess
 	}
-	body, _, err := v.archive.Store.Open(ctx, o.Key, 0, n)
+	body, _, err := v.archive.openSegment(ctx, o.Key, 0, n)
 	if err != nil {
 		return segment.Header{}, fmt.Errorf("read %s: %w", o.Key, err)
 	}

@@ -310,9 +310,8 @@ func (l *lister) expect(x archive.SegmentIndex) error {
 	}
 	if len(l.page) == 0 && !l.end {
 		l.after = archive.SegmentKey(l.epoch, x.First()-1)
-		prefix := x.Key[:len(x.Key)-len("0000000000000000.seg")]
 		var err error
-		if l.page, err = l.archive.Store.List(l.ctx, prefix, l.after, listPage); err != nil {
+		if l.page, err = l.archive.ListSegments(l.ctx, l.epoch, l.after, listPage); err != nil {
 			return fmt.Errorf("list segments of epoch %d: %w", l.epoch, err)
 		}
 		l.end = len(l.page) < listPage

@@ -1,0 +1,186 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"txreel/change"
+)
+
+// packsFresh is how long a reader relies on what it listed of packs. Who removes the objects of packed segments must wait longer
+// than that after it has put the pack, so that no reader misses both.
+const packsFresh = 10 * time.Minute
+
+// packs is what is known of the packs of an archive: what its objects say, kept for a while. It may be used concurrently.
+type packs struct {
+	mu     sync.Mutex
+	epochs map[uint64]packList
+	last   string // the pack whose directory was read last
+	dir    []packed
+}
+
+// packList is the packs of an epoch at a moment.
+type packList struct {
+	spans []span
+	read  time.Time // with the monotonic clock
+}
+
+// fresh reports whether the list may be relied on, by the monotonic clock, which sleeps when the machine does, and by the other.
+func (l *packList) fresh() bool {
+	wall := time.Now().Round(0).Sub(l.read.Round(0))
+	return time.Since(l.read) < packsFresh && wall >= 0 && wall < packsFresh
+}
+
+// list returns the packs of the epoch; with renew as they are now.
+func (c *packs) list(ctx context.Context, a *Archive, epoch uint64, renew bool) ([]span, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l, ok := c.epochs[epoch]; ok && !renew && l.fresh() {
+		return l.spans, nil
+	}
+	now := time.Now() // before the request: what comes after it is not in its answer
+	spans, err := a.packsOf(ctx, epoch)
+	if err != nil {
+		return nil, err
+	}
+	if c.epochs == nil {
+		c.epochs = make(map[uint64]packList)
+	}
+	c.epochs[epoch] = packList{spans: spans, read: now}
+	return spans, nil
+}
+
+// directory returns what a pack holds. The one read last is kept: readers go through packs in order.
+func (c *packs) directory(ctx context.Context, a *Archive, p span) ([]packed, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last == p.key {
+		return c.dir, nil
+	}
+	dir, err := a.directory(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	c.last, c.dir = p.key, dir
+	return dir, nil
+}
+
+// ListSegments lists the segments of an epoch as Store.List does objects, those in packs among them, at the keys that they had. In
+// the span of a pack it is the pack that decides: an object that somebody creates there later is no part of the record (Invariant 3).
+func (a *Archive) ListSegments(ctx context.Context, epoch uint64, after string, limit int) ([]Object, error) {
+	packs, err := a.packs.list(ctx, a, epoch, false)
+	if err != nil {
+		return nil, err
+	}
+	var all []Object
+	for _, p := range packs {
+		if SegmentKey(epoch, p.last) <= after {
+			continue
+		}
+		some, err := a.segmentsBefore(ctx, epoch, after, p.first, limit-len(all))
+		if all = append(all, some...); err != nil || len(all) == limit {
+			return all, err
+		}
+		dir, err := a.packs.directory(ctx, a, p)
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range dir {
+			if key := SegmentKey(epoch, x.first); key > after && len(all) < limit {
+				all = append(all, Object{Key: key, Size: x.size})
+			}
+		}
+		if len(all) == limit {
+			return all, nil
+		}
+		after = SegmentKey(epoch, p.last)
+	}
+	some, err := a.Store.List(ctx, segmentsKey(epoch), after, limit-len(all))
+	return append(all, some...), err
+}
+
+// segmentsBefore lists the segments behind after that begin before the transaction end and have objects of their own.
+func (a *Archive) segmentsBefore(ctx context.Context, epoch uint64, after string, end change.Seq, limit int) ([]Object, error) {
+	if end == 1 || after >= SegmentKey(epoch, end-1) {
+		return nil, nil
+	}
+	some, err := a.Store.List(ctx, segmentsKey(epoch), after, limit)
+	if err != nil {
+		return nil, err
+	}
+	bound := SegmentKey(epoch, end)
+	if i := slices.IndexFunc(some, func(o Object) bool { return o.Key >= bound }); i >= 0 {
+		some = some[:i]
+	}
+	return some, nil
+}
+
+// listLevel lists the rollups of a level, or with level 0 the segments.
+func (a *Archive) listLevel(ctx context.Context, epoch uint64, level int, after string, limit int) ([]Object, error) {
+	if level == 0 {
+		return a.ListSegments(ctx, epoch, after, limit)
+	}
+	return a.Store.List(ctx, levelKey(epoch, level), after, limit)
+}
+
+// parseSegmentPath returns the epoch and the Seq in the key of a segment.
+func parseSegmentPath(key string) (epoch uint64, seq change.Seq, err error) {
+	_, rest, _ := strings.Cut(key, "/")
+	digits, _, _ := strings.Cut(rest, "/")
+	if epoch, err = strconv.ParseUint(digits, 10, 64); err != nil {
+		return 0, 0, fmt.Errorf("%w: %s is no key of a segment", ErrCorrupt, key)
+	}
+	seq, err = parseSegmentKey(epoch, key)
+	return epoch, seq, err
+}
+
+// openSegment opens a range of a segment as Store.Open does, from the pack that holds it if there is one.
+func (a *Archive) openSegment(ctx context.Context, key string, off, n int64) (io.ReadCloser, int64, error) {
+	epoch, seq, err := parseSegmentPath(key)
+	if err != nil {
+		return nil, 0, err
+	}
+	body, size, err := a.openFromPack(ctx, epoch, seq, off, n, false)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return body, size, err
+	}
+	body, size, err = a.Store.Open(ctx, key, off, n)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return body, size, err
+	}
+	// It may have been packed, and removed, since the packs were listed.
+	if body, size, again := a.openFromPack(ctx, epoch, seq, off, n, true); !errors.Is(again, fs.ErrNotExist) {
+		return body, size, again
+	}
+	return nil, 0, err
+}
+
+// openFromPack is openSegment where a pack holds the segment, and an error wrapping fs.ErrNotExist where none does.
+func (a *Archive) openFromPack(ctx context.Context, epoch uint64, seq change.Seq, off, n int64, renew bool) (io.ReadCloser, int64, error) {
+	packs, err := a.packs.list(ctx, a, epoch, renew)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, p := range packs {
+		if p.first > seq || p.last < seq {
+			continue
+		}
+		dir, err := a.packs.directory(ctx, a, p)
+		if err != nil {
+			return nil, 0, err
+		}
+		i, ok := slices.BinarySearchFunc(dir, seq, func(x packed, seq change.Seq) int { return int(min(max(int64(x.first)-int64(seq), -1), 1)) })
+		if ok {
+			return a.openPacked(ctx, p, dir[i], off, n)
+		}
+	}
+	return nil, 0, fmt.Errorf("%s: %w", SegmentKey(epoch, seq), fs.ErrNotExist)
+}
