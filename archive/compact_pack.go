@@ -14,7 +14,7 @@ import (
 )
 
 // A pack is an object that holds a run of segments, byte for byte, and behind them a directory and a trailer. So nothing that names a
-// segment, by its key or by its hash, has to change when the segment's own object goes. docs/format.md specifies it (4.8).
+// segment, by its key or by its hash, has to change when the segment's own object goes. docs/format.md specifies it (5.10).
 const (
 	packMagic   = "TXRPACK\n"
 	packVersion = 1
