@@ -124,10 +124,10 @@ var definitionSteps = []struct {
 	}},
 	{"functions of one name", []string{
 		`CREATE TABLE not_meant (id int PRIMARY KEY); CREATE TABLE meant (id int PRIMARY KEY); CREATE DOMAIN meant_too AS int; CREATE SCHEMA twins`,
-		`CREATE FUNCTION twin() RETURNS void LANGUAGE sql AS 'ALTER TABLE not_meant FORCE ROW LEVEL SECURITY; ALTER TABLE not_meant ADD a int; ALTER TABLE not_meant ADD b int'`,
+		`CREATE FUNCTION twin() RETURNS void LANGUAGE sql AS 'ALTER TABLE not_meant FORCE ROW LEVEL SECURITY; ALTER TABLE not_meant ADD a int; ALTER TABLE not_meant ADD b int; ALTER TABLE not_meant ADD c int'`,
 		// The catalog is the same behind each of these, so that it does not tell whose statement it was.
-		`CREATE FUNCTION twins.twin() RETURNS void LANGUAGE sql AS 'ALTER DOMAIN meant_too DROP NOT NULL; ALTER TABLE meant DISABLE ROW LEVEL SECURITY; ALTER TABLE IF EXISTS nowhere ADD c int'`,
-		`SELECT twins.twin()`, `ALTER TABLE not_meant ADD a text`,
+		`CREATE FUNCTION twins.twin() RETURNS void LANGUAGE sql AS 'ALTER DOMAIN meant_too DROP NOT NULL; ALTER TABLE meant DISABLE ROW LEVEL SECURITY; ALTER TABLE IF EXISTS nowhere ADD c int; ALTER DEFAULT PRIVILEGES REVOKE USAGE ON TYPES FROM PUBLIC'`,
+		`SELECT twins.twin()`, `ALTER TABLE not_meant ADD a text, ADD b text, ADD c text; ALTER DEFAULT PRIVILEGES GRANT USAGE ON TYPES TO PUBLIC`,
 	}},
 	{"what does not last", []string{
 		`CREATE TEMP TABLE tmp (id int); ALTER TABLE tmp ADD b int; CREATE INDEX ON tmp (b); DROP TABLE tmp; CREATE TEMP TABLE owned (x int); DROP TABLE owned`,

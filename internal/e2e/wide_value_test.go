@@ -25,6 +25,10 @@ func TestWideValue(t *testing.T) {
 	s.exec(`SELECT pg_drop_replication_slot('` + s.slot() + `')`)
 	s.capture("--new-epoch")
 	a := s.waitArchive()
+	eventually(t, patience(), "the next epoch begins", func() bool {
+		epochs, err := a.Epochs(t.Context())
+		return err == nil && len(epochs) == 2
+	})
 	if r := s.run("base"); r.code == 0 || !contains(r.stderr, `table "public"."wide"`, "more than 1 GB as text") {
 		t.Errorf("a base of it: %d: %s", r.code, tail(r.stderr, 3))
 	}

@@ -159,7 +159,8 @@ func (d *definer) attempts(ctx context.Context, e *ddl.Entry) ([]attempt, error)
 			if function != "" && i != number-1 {
 				continue
 			}
-			if a, fits := newAttempt(text, &stmts[i], e.Tag); fits {
+			a, fits := newAttempt(text, &stmts[i], e.Tag)
+			if _, alters := a.tree["AlterTableStmt"]; fits && (!alters || a.foreign(e, d.drops) == 0) { // what it alters it names
 				a.index = i
 				of = append(of, a)
 			}
@@ -216,6 +217,8 @@ func newAttempt(text string, s *statement, tag string) (a attempt, fits bool) {
 	case kind == "CreateStmt":
 		fits = tag == "CREATE TABLE"
 		a.sql = without(a.sql, tablespace)
+	case kind == "AlterDefaultPrivilegesStmt" || tag == "ALTER DEFAULT PRIVILEGES": // of which the server names no object
+		fits = kind == "AlterDefaultPrivilegesStmt" && tag == "ALTER DEFAULT PRIVILEGES"
 	case kind == "AlterTableStmt":
 		fits = verb == "ALTER"
 		a.sql = without(a.sql, concurrently)
