@@ -31,15 +31,15 @@ func (b *postgresBench) onItsOwn(ctx context.Context, measure func(*pointsBench,
 	return measure(p, ctx)
 }
 
-func (p *pointsBench) historyOf(ctx context.Context) (err error) {
-	if err := p.makeHot(ctx); err != nil {
+func (b *pointsBench) historyOf(ctx context.Context) (err error) {
+	if err := b.makeHot(ctx); err != nil {
 		return err
 	}
-	if _, err := p.txreel(ctx, "setup", "--source", p.url, "--apply"); err != nil {
+	if _, err := b.txreel(ctx, "setup", "--source", b.url, "--apply"); err != nil {
 		return err
 	}
 	const archive, times = "history", 40
-	stop, err := p.capture(ctx, p.archive(archive), "txreel")
+	stop, err := b.capture(ctx, b.archive(archive), "txreel")
 	if err != nil {
 		return err
 	}
@@ -52,11 +52,11 @@ func (p *pointsBench) historyOf(ctx context.Context) (err error) {
 	var l loads
 	restores := func(i int) error {
 		var all []time.Duration
-		for range p.runs {
-			if err := p.quiet(ctx, &l); err != nil {
+		for range b.runs {
+			if err := b.quiet(ctx, &l); err != nil {
 				return err
 			}
-			d, err := p.restoreOurs(ctx, archive)
+			d, err := b.restoreOurs(ctx, archive)
 			if err != nil {
 				return err
 			}
@@ -65,13 +65,13 @@ func (p *pointsBench) historyOf(ctx context.Context) (err error) {
 		took[i] = median(all)
 		return nil
 	}
-	if err := p.updated(ctx, times); err != nil {
+	if err := b.updated(ctx, times); err != nil {
 		return err
 	}
 	if err := restores(0); err != nil {
 		return err
 	}
-	if err := p.updated(ctx, 9*times); err != nil {
+	if err := b.updated(ctx, 9*times); err != nil {
 		return err
 	}
 	err, stop = stop(), nil
@@ -82,15 +82,15 @@ func (p *pointsBench) historyOf(ctx context.Context) (err error) {
 		return err
 	}
 	began := time.Now()
-	if _, err := p.txreel(ctx, "base", "--from-history", "--archive", p.archive(archive)); err != nil {
+	if _, err := b.txreel(ctx, "base", "--from-history", "--archive", b.archive(archive)); err != nil {
 		return err
 	}
 	made := time.Since(began)
 	if err := restores(2); err != nil {
 		return err
 	}
-	p.row("restore of hot with ten times the history, against itself", seconds(took[1]), seconds(took[0]), fmt.Sprintf("%.2f × as long", took[1].Seconds()/took[0].Seconds()), l)
-	p.row("the same from a base from history, which took "+seconds(made), seconds(took[2]), seconds(took[0]), fmt.Sprintf("%.2f × as long", took[2].Seconds()/took[0].Seconds()), l)
+	b.row("restore of hot with ten times the history, against itself", seconds(took[1]), seconds(took[0]), fmt.Sprintf("%.2f × as long", took[1].Seconds()/took[0].Seconds()), l)
+	b.row("the same from a base from history, which took "+seconds(made), seconds(took[2]), seconds(took[0]), fmt.Sprintf("%.2f × as long", took[2].Seconds()/took[0].Seconds()), l)
 	return nil
 }
 
