@@ -27,7 +27,6 @@ func (b *postgresBench) onItsOwn(ctx context.Context, measure func(*pointsBench,
 		return err
 	}
 	p.url = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s", p.source.Port, db)
-	defer func() { b.table = inner.table }()
 	return measure(p, ctx)
 }
 

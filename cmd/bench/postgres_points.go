@@ -132,7 +132,6 @@ func (b *postgresBench) pointsOf(ctx context.Context, w workload) (err error) {
 		fmt.Printf("%s %d: txreel %s, pgBackRest %s, pg_dump | pg_restore -j2 of the final state %s, load %.1f\n", w.name, i+1, seconds(r), seconds(br), seconds(d), l[i])
 		ours, backrest, dump = append(ours, r), append(backrest, br), append(dump, d)
 	}
-	b.table = append(b.table, inner.table...)
 	b.row("restore of "+w.name+": "+w.what, seconds(median(ours)), "pgBackRest "+seconds(median(backrest))+", copy of the final state "+seconds(median(dump)),
 		times(median(backrest), median(ours))+", "+times(median(dump), median(ours)), l)
 	return nil

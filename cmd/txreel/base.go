@@ -141,7 +141,9 @@ func (c *baseCmd) take(a *app, ar *archive.Archive) error {
 func (c *baseCmd) rollForward(a *app, ar *archive.Archive) error {
 	bars := newBars(a.stderr, c.JSON)
 	started := time.Now()
-	at := &scratch{url: c.Scratch, pgDump: c.PgDump, log: zerolog.Nop()}
+	at := &scratch{url: c.Scratch, pgDump: c.PgDump, log: zerolog.Nop(), told: func(why error) {
+		fmt.Fprintf(a.stderr, "made on the scratch server, since %v\n", why)
+	}}
 	b, err := rollForward(a.ctx, ar, at, pgtarget.RollForwardOptions{
 		Jobs: c.BaseJobs, Memory: int64(c.Memory), SpillDir: c.SpillDir, Reason: c.Reason,
 		Progress: func(done, total int64, unit string) {
@@ -172,7 +174,7 @@ func rollForward(ctx context.Context, ar *archive.Archive, at *scratch, o pgtarg
 	}
 	b, err := pgtarget.RollForward(ctx, ar, plan, o)
 	if errors.Is(err, pgtarget.ErrOnlyLive) && at.url != "" {
-		return at.base(ctx, ar, plan, o)
+		return at.base(ctx, ar, plan, o, err)
 	}
 	if b == nil && err == nil {
 		return plan.Base, nil

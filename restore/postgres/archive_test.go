@@ -35,10 +35,11 @@ type recorder struct {
 	archive *archive.Archive
 	epoch   uint64
 	writer  *archive.Writer
-	perSeg  int    // transactions in a segment
-	pieces  int    // chunks of a table
-	exact   bool   // restores replay one by one
-	merge   uint64 // Options.MergeFrom
+	perSeg  int             // transactions in a segment
+	pieces  int             // chunks of a table
+	exact   bool            // restores replay one by one
+	merge   uint64          // Options.MergeFrom
+	globals *pgbase.Globals // what a base says of them
 
 	tables map[uint32]*change.Table
 	defs   map[uint32]*change.Definition
@@ -243,7 +244,7 @@ func (r *recorder) marshal(v any) json.RawMessage {
 
 func (r *recorder) engine(conn *pgx.Conn) pgbase.Engine {
 	ctx := context.Background()
-	var e pgbase.Engine
+	e := pgbase.Engine{Globals: r.globals}
 	r.check(conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), datcollate::text, datctype::text
 		FROM pg_database WHERE datname = current_database()`).Scan(&e.ServerVersion, &e.Encoding, &e.Collate, &e.Ctype))
 	collect := func(sql string, add func(row pgx.CollectableRow) error) {

@@ -440,10 +440,12 @@ func (t *Target) narrow() error {
 	t.chosen, t.others = make(map[uint32]bool), make(map[uint32]bool)
 	t.tables = slices.DeleteFunc(t.tables, func(tab table) bool {
 		chosen := p.Chosen(tab.Schema, tab.Name)
-		if !chosen {
-			t.others[tab.OID] = true
-		} else {
+		switch {
+		case tab.Unnumbered: // rows tell by the name whose they are
+		case chosen:
 			t.chosen[tab.OID] = true
+		default:
+			t.others[tab.OID] = true
 		}
 		return !chosen
 	})

@@ -39,6 +39,9 @@ func (t *Target) Verify(ctx context.Context) (_ *restore.Verification, err error
 	} else if err := t.compareExtensions(ctx); err != nil {
 		return nil, err
 	}
+	if err := t.compareCollation(ctx); err != nil {
+		return nil, err
+	}
 	made, err := t.makeSettings(ctx) // the last of all: our own sessions begin with them too
 	if err != nil {
 		return nil, err
@@ -68,6 +71,25 @@ func (t *Target) findUnsound(ctx context.Context) error {
 		return fmt.Errorf("look at constraints: %w", err)
 	}
 	t.warnings = append(t.warnings, found...)
+	return nil
+}
+
+// compareCollation warns of a server whose operating system, or ICU, sorts text in another way than the source's did, by the versions
+// that both give for the database's own locale. Indexes are right all the same: they were built here.
+func (t *Target) compareCollation(ctx context.Context) error {
+	if t.engine.Globals == nil || t.engine.Globals.Database.CollationVersion == "" {
+		return nil // C, or before PostgreSQL 15
+	}
+	was := &t.engine.Globals.Database
+	var provider, locale, version string
+	err := t.control.QueryRow(ctx, `SELECT coalesce(d ->> 'datlocprovider', ''), coalesce(d ->> 'datlocale', d ->> 'daticulocale', d ->> 'datcollate'), coalesce(d ->> 'datcollversion', '')
+		FROM (SELECT pg_catalog.to_jsonb(x) FROM pg_catalog.pg_database x WHERE x.datname = pg_catalog.current_database()) y(d)`).Scan(&provider, &locale, &version)
+	if err != nil {
+		return fmt.Errorf("look at the database's collation: %w", err)
+	}
+	if version != "" && version != was.CollationVersion && provider == was.Provider && (locale == was.Collate || locale == was.Locale) {
+		t.warn("text is sorted by version %s of the locale %s, and by version %s in the source: ORDER BY, and what partitions and constraints make of the order, may differ", version, locale, was.CollationVersion)
+	}
 	return nil
 }
 

@@ -205,3 +205,30 @@ func TestWhatIsComparable(t *testing.T) {
 		}
 	}
 }
+
+// TestCollationVersion warns where the target sorts text by another version of the source's locale.
+func TestCollationVersion(t *testing.T) {
+	pg := dbtest.PG(t)
+	if pg.Major < 15 { // which do not tell
+		pg = dbtest.PGWith(t, dbtest.PostgresOptions{Major: 15})
+	}
+	create := func(name string) {
+		pg.MustExec(t, "postgres", "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en' LOCALE 'C'")
+	}
+	create("src")
+	pg.MustExec(t, "src", "CREATE TABLE a (v text PRIMARY KEY); INSERT INTO a VALUES ('a'), ('B')")
+	r := record(t, pg, "src")
+	version := pg.MustQuery(t, "src", "SELECT datcollversion FROM pg_database WHERE datname = 'src'")[0][0]
+	for _, c := range []struct{ name, version string }{{"same", version}, {"other", "0.1"}} {
+		r.globals = &pgbase.Globals{Database: pgbase.Database{Provider: "i", Collate: "C", Locale: "en", CollationVersion: c.version}}
+		b := r.base()
+		create(c.name)
+		p, err := restore.MakePlan(t.Context(), r.archive, Dialect{}, restore.Goal{Kind: restore.Latest, Base: b.ID})
+		r.check(err)
+		rep, err := runPlan(t.Context(), r, p, pg.URL(c.name), false)
+		r.check(err)
+		if warned := strings.Contains(strings.Join(rep.Warnings, " "), "text is sorted by version "+version); warned != (c.name == "other") {
+			t.Errorf("%s: %q", c.name, rep.Warnings)
+		}
+	}
+}

@@ -67,25 +67,31 @@ func (b *baseRun) openCopy(ctx context.Context) (err error) {
 	return wrapSQL("export the snapshot", b.leader.QueryRow(ctx, `select pg_catalog.pg_export_snapshot()`).Scan(&b.snapshot))
 }
 
-// firstUnnumbered is the first number of tables of which the source's is not known.
+// firstUnnumbered is the first number that tables may get of which the source's is not known.
 const firstUnnumbered = 1 << 31
 
 // renumber gives the tables the numbers and versions that they have in the record.
 func (b *baseRun) renumber(c *Copied) error {
-	before := make(map[uint32]pgbase.Table)
+	before, taken := make(map[uint32]pgbase.Table), make(map[uint32]bool)
+	for _, number := range c.Numbers {
+		taken[number] = true
+	}
+	free := uint32(firstUnnumbered)
 	for i := range c.From.Tables {
 		var t pgbase.Table
 		if err := json.Unmarshal(c.From.Tables[i].Engine, &t); err != nil {
 			return fmt.Errorf("%w: manifest of base %s: table %s: %w", archive.ErrCorrupt, c.From.ID, c.From.Tables[i].Name, err)
 		}
-		before[t.OID] = t
+		before[t.OID], taken[t.OID] = t, true
 	}
 	for i := range b.tables {
 		t, entry := &b.tables[i], &b.base.Tables[i]
 		entry.Version = archive.HexVersion(c.Versions[t.Schema+"."+t.Name])
 		number, known := c.Numbers[t.OID]
-		if !known {
-			number = firstUnnumbered + uint32(i)
+		for ; !known && number == 0; free++ {
+			if !taken[free] {
+				number = free
+			}
 		}
 		t.OID, t.Unnumbered, t.Unpublished = number, !known, before[number].Unpublished
 		var err error
@@ -107,6 +113,9 @@ func (b *baseRun) describeCopy(ctx context.Context, c *Copied) error {
 		return err
 	}
 	e.ServerVersion, e.Encoding, e.Collate, e.Ctype = was.ServerVersion, was.Encoding, was.Collate, was.Ctype
+	if e.Roles, err = b.namedRoles(ctx, was.Roles); err != nil {
+		return err
+	}
 	e.Publications, e.Definitions, e.Globals = was.Publications, was.Definitions, was.Globals
 	e.Snapshot, e.Visible, e.Slot = "", nil, "" // it is told by its place in the record
 	if c.Globals != nil {
@@ -118,4 +127,19 @@ func (b *baseRun) describeCopy(ctx context.Context, c *Copied) error {
 	}
 	b.base.Engine, err = json.Marshal(e)
 	return err
+}
+
+// namedRoles returns the roles that the schema names, with those that it named before. Who owns the copy, and the role that initdb made
+// there, are none of them.
+func (b *baseRun) namedRoles(ctx context.Context, before []string) ([]string, error) {
+	var named []string
+	err := b.leader.QueryRow(ctx, `select array(select distinct r.rolname::text from pg_catalog.pg_roles r
+		join pg_catalog.pg_shdepend s on s.refclassid = 'pg_catalog.pg_authid'::regclass and s.refobjid = r.oid
+		join pg_catalog.pg_database d on d.oid = s.dbid where d.datname = pg_catalog.current_database())`).Scan(&named)
+	if err != nil {
+		return nil, wrapSQL("list the roles that the schema names", err)
+	}
+	named = append(named, before...)
+	slices.Sort(named)
+	return slices.Compact(named), nil
 }
