@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"txreel/change"
+	"txreel/segment"
 )
 
 // A pack is an object that holds a run of segments, byte for byte, and behind them a directory and a trailer. So nothing that names a
@@ -27,6 +28,7 @@ const (
 type packed struct {
 	first     change.Seq
 	off, size int64
+	hash      segment.Hash
 }
 
 func packsKey(epoch uint64) string { return epochKey(epoch) + "/packs/" }
@@ -92,19 +94,34 @@ func (a *Archive) packEnd(ctx context.Context, p span, n int64) ([]byte, error) 
 	if p.size < n {
 		return nil, fmt.Errorf("%w: %s has %d bytes, and ends with %d", ErrCorrupt, p.key, p.size, n)
 	}
-	body, size, err := a.Store.Open(ctx, p.key, p.size-n, n)
+	return a.packRange(ctx, p, p.size-n, n)
+}
+
+// packRange reads n bytes of a pack from off on.
+func (a *Archive) packRange(ctx context.Context, p span, off, n int64) ([]byte, error) {
+	body, err := a.openPack(ctx, p, off, n)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", p.key, err)
+		return nil, err
 	}
 	defer body.Close()
-	if size != p.size {
-		return nil, fmt.Errorf("%w: %s has %d bytes, the listing says %d", ErrCorrupt, p.key, size, p.size)
-	}
 	b := make([]byte, n)
 	if _, err := io.ReadFull(body, b); err != nil {
 		return nil, fmt.Errorf("read %s: %w", p.key, err)
 	}
 	return b, nil
+}
+
+// openPack opens a range of a pack.
+func (a *Archive) openPack(ctx context.Context, p span, off, n int64) (io.ReadCloser, error) {
+	body, size, err := a.Store.Open(ctx, p.key, off, n)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", p.key, err)
+	}
+	if size != p.size {
+		_ = body.Close() // nothing was read of it
+		return nil, fmt.Errorf("%w: %s has %d bytes, the listing says %d", ErrCorrupt, p.key, size, p.size)
+	}
+	return body, nil
 }
 
 // packCount returns how many segments the trailer of a pack says it holds, within what may be trusted.
@@ -132,7 +149,7 @@ func parseDirectory(p span, b []byte) ([]packed, error) {
 	var entries []packed
 	off, next := int64(0), p.first
 	for e := range slices.Chunk(list, packEntry) {
-		x := packed{first: change.Seq(binary.LittleEndian.Uint64(e)), off: off, size: int64(binary.LittleEndian.Uint64(e[8:]))}
+		x := packed{first: change.Seq(binary.LittleEndian.Uint64(e)), off: off, size: int64(binary.LittleEndian.Uint64(e[8:])), hash: segment.Hash(e[16:])}
 		if x.first < next || x.first > p.last || len(entries) == 0 && x.first != p.first || x.size <= 0 || x.size > p.size-off {
 			return nil, fmt.Errorf("%w: %s: entry %d of its directory is segment %s of %d bytes", ErrCorrupt, p.key, len(entries), x.first, x.size)
 		}
@@ -156,13 +173,16 @@ func (a *Archive) openPacked(ctx context.Context, p span, x packed, off, n int64
 	case n < 0 || n > x.size-off:
 		n = x.size - off
 	}
-	body, size, err := a.Store.Open(ctx, p.key, x.off+off, n)
+	if x.size <= blockSmall {
+		b, err := a.packs.blocks.read(ctx, a, p, x.off+off, n)
+		if err != nil {
+			return nil, 0, fmt.Errorf("segment %s: %w", x.first, err)
+		}
+		return io.NopCloser(bytes.NewReader(b)), x.size, nil
+	}
+	body, err := a.openPack(ctx, p, x.off+off, n)
 	if err != nil {
 		return nil, 0, fmt.Errorf("segment %s: %w", x.first, err)
-	}
-	if size != p.size {
-		_ = body.Close() // nothing was read of it
-		return nil, 0, fmt.Errorf("%w: %s has %d bytes, the listing says %d", ErrCorrupt, p.key, size, p.size)
 	}
 	return body, x.size, nil
 }

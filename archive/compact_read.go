@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,46 +17,74 @@ import (
 )
 
 // packsFresh is how long a reader relies on what it listed of packs. Who removes the objects of packed segments must wait longer
-// than that after it has put the pack, so that no reader misses both.
+// than that after it has put the pack, so that no reader misses both; and who prunes a pack after it has put that on record, so that none looks for it.
 const packsFresh = 10 * time.Minute
 
-// packs is what is known of the packs of an archive: what its objects say, kept for a while. It may be used concurrently.
+// packs is what is known of the packs of an archive: what its objects say, kept for a while, and what was read of them last. It may be
+// used concurrently.
 type packs struct {
 	mu     sync.Mutex
-	epochs map[uint64]packList
+	epochs map[uint64]*packList
 	last   string // the pack whose directory was read last
 	dir    []packed
+
+	blocks blocks
 }
 
 // packList is the packs of an epoch at a moment.
 type packList struct {
-	spans []span
-	read  time.Time // with the monotonic clock
+	spans []span       // in order of their keys, and so of where they begin
+	reach []change.Seq // how far spans goes, up to each
+	read  time.Time    // with the monotonic clock
 }
 
-// fresh reports whether the list may be relied on, by the monotonic clock, which sleeps when the machine does, and by the other.
-func (l *packList) fresh() bool {
-	wall := time.Now().Round(0).Sub(l.read.Round(0))
-	return time.Since(l.read) < packsFresh && wall >= 0 && wall < packsFresh
+// holding returns the packs in whose span a transaction lies.
+func (l *packList) holding(seq change.Seq) (some []span) {
+	i := sort.Search(len(l.spans), func(i int) bool { return l.spans[i].first > seq })
+	for i--; i >= 0 && l.reach[i] >= seq; i-- {
+		if l.spans[i].last >= seq {
+			some = append(some, l.spans[i])
+		}
+	}
+	return some
 }
 
-// list returns the packs of the epoch; with renew as they are now.
-func (c *packs) list(ctx context.Context, a *Archive, epoch uint64, renew bool) ([]span, error) {
+// within reports whether no more than d have passed since a moment, by the monotonic clock, which sleeps when the machine does, and by the other.
+func within(since time.Time, d time.Duration) bool {
+	wall := time.Now().Round(0).Sub(since.Round(0))
+	return time.Since(since) < d && wall >= 0 && wall < d
+}
+
+// list returns the packs of the epoch that hold something which is not pruned; with renew as they are now. Nobody changes it.
+func (c *packs) list(ctx context.Context, a *Archive, epoch uint64, renew bool) (*packList, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l, ok := c.epochs[epoch]; ok && !renew && l.fresh() {
-		return l.spans, nil
+	if l, ok := c.epochs[epoch]; ok && !renew && within(l.read, packsFresh) {
+		return l, nil
 	}
-	now := time.Now() // before the request: what comes after it is not in its answer
+	now := time.Now() // before the requests: what comes after them is not in their answers
 	spans, err := a.packsOf(ctx, epoch)
 	if err != nil {
 		return nil, err
 	}
-	if c.epochs == nil {
-		c.epochs = make(map[uint64]packList)
+	if len(spans) > 0 {
+		pruned, err := a.Pruned(ctx, epoch)
+		if err != nil {
+			return nil, err
+		}
+		spans = slices.DeleteFunc(spans, func(p span) bool { return p.last < pruned.From() })
 	}
-	c.epochs[epoch] = packList{spans: spans, read: now}
-	return spans, nil
+	if c.epochs == nil {
+		c.epochs = make(map[uint64]*packList)
+	}
+	l := &packList{spans: spans, read: now}
+	reach := change.Seq(0)
+	for _, p := range spans {
+		reach = max(reach, p.last)
+		l.reach = append(l.reach, reach)
+	}
+	c.epochs[epoch] = l
+	return l, nil
 }
 
 // directory returns what a pack holds. The one read last is kept: readers go through packs in order.
@@ -80,7 +109,11 @@ func (a *Archive) ListSegments(ctx context.Context, epoch uint64, after string, 
 	if err != nil {
 		return nil, err
 	}
-	var all []Object
+	return a.listSegments(ctx, epoch, packs.spans, after, limit)
+}
+
+// listSegments lists segments, those in packs among them.
+func (a *Archive) listSegments(ctx context.Context, epoch uint64, packs []span, after string, limit int) (all []Object, _ error) {
 	for _, p := range packs {
 		if SegmentKey(epoch, p.last) <= after {
 			continue
@@ -169,15 +202,12 @@ func (a *Archive) openFromPack(ctx context.Context, epoch uint64, seq change.Seq
 	if err != nil {
 		return nil, 0, err
 	}
-	for _, p := range packs {
-		if p.first > seq || p.last < seq {
-			continue
-		}
+	for _, p := range packs.holding(seq) {
 		dir, err := a.packs.directory(ctx, a, p)
 		if err != nil {
 			return nil, 0, err
 		}
-		i, ok := slices.BinarySearchFunc(dir, seq, func(x packed, seq change.Seq) int { return int(min(max(int64(x.first)-int64(seq), -1), 1)) })
+		i, ok := slices.BinarySearchFunc(dir, seq, packed.compare)
 		if ok {
 			return a.openPacked(ctx, p, dir[i], off, n)
 		}

@@ -28,7 +28,8 @@ type PrunePlan struct {
 	Keep     string       `json:"keep"` // RFC 3339
 	Epochs   []PruneEpoch `json:"epochs"`
 	Bases    int          `json:"bases"`
-	Segments int64        `json:"segments"`
+	Segments int64        `json:"segments"` // with objects of their own
+	Packs    int64        `json:"packs"`
 	Rollups  int64        `json:"rollups"`
 	Bytes    int64        `json:"bytes"`
 	Holds    []Hold       `json:"holds"` // those that hold
@@ -46,7 +47,8 @@ type PruneEpoch struct {
 	// KeptBy says what holds the epoch back behind what Keep alone asks for: holds and pins.
 	KeptBy   []string    `json:"kept_by,omitempty"`
 	Bases    []PruneBase `json:"bases,omitempty"` // to be removed
-	Segments int64       `json:"segments"`
+	Segments int64       `json:"segments"`        // with objects of their own
+	Packs    int64       `json:"packs"`
 	Rollups  int64       `json:"rollups"`
 	Bytes    int64       `json:"bytes"` // of all these
 
@@ -82,12 +84,12 @@ func (p *PrunePlan) Nothing() bool {
 			return false
 		}
 	}
-	return p.Bases == 0 && p.Segments == 0 && p.Rollups == 0 && len(p.expired) == 0
+	return p.Bases == 0 && p.Segments == 0 && p.Packs == 0 && p.Rollups == 0 && len(p.expired) == 0
 }
 
 // PlanPrune finds out what no point needs that is kept: those from o.Keep on, and those that a hold or a pin names.
 //
-// Of each epoch a beginning goes, up to the segment that holds the transaction of the oldest base which is needed, and the bases
+// Of each epoch a beginning goes, up to the segment that holds the transaction of the oldest base which is needed, but for what a pack holds with others, and the bases
 // before that one. So the chain of what stays is whole, and any point behind that base can be restored. An
 // epoch goes as a whole once a later one holds the moment o.Keep. Marks, globals, choices, protections, and what says of an epoch that it was,
 // are small, and stay.
@@ -111,6 +113,7 @@ func (a *Archive) PlanPrune(ctx context.Context, o PruneOptions) (*PrunePlan, er
 		}
 		p.Bases += len(e.Bases)
 		p.Segments += e.Segments
+		p.Packs += e.Packs
 		p.Rollups += e.Rollups
 		p.Bytes += e.Bytes
 		p.Epochs = append(p.Epochs, e)
@@ -172,10 +175,13 @@ func (a *Archive) planEpoch(ctx context.Context, e *PruneEpoch, n *need, o Prune
 		for _, x := range objects {
 			e.Bytes += x.Size
 		}
-		if level == 0 {
-			e.Segments += int64(len(objects))
-		} else {
-			e.Rollups += int64(len(objects))
+		switch n := int64(len(objects)); level {
+		case packLevel:
+			e.Packs += n
+		case 0:
+			e.Segments += n
+		default:
+			e.Rollups += n
 		}
 		return nil
 	})
@@ -209,9 +215,27 @@ func (a *Archive) cutBefore(ctx context.Context, epoch uint64, seq change.Seq) (
 	return tail, nil
 }
 
-// beginnings calls f with the segments (level 0) that begin at or before upto, and with the rollups that end there, page by page, oldest
-// first. What f removes is not met again.
+// packLevel is what beginnings calls the level of packs.
+const packLevel = -1
+
+// beginnings calls f with the packs (packLevel) that end at or before upto, with the segments (level 0) that begin there and have objects of their own, and with the
+// rollups that end there, page by page, oldest first. A pack that goes on behind upto stays whole. What f removes is not met again.
 func (a *Archive) beginnings(ctx context.Context, epoch uint64, upto change.Seq, f func(level int, objects []Object) error) error {
+	packs, err := a.packsOf(ctx, epoch)
+	if err != nil {
+		return err
+	}
+	var some []Object
+	for _, p := range packs {
+		if p.last <= upto {
+			some = append(some, Object{Key: p.key, Size: p.size})
+		}
+	}
+	if len(some) > 0 {
+		if err := f(packLevel, some); err != nil {
+			return err
+		}
+	}
 	for level := 0; level <= levels; level++ {
 		after := ""
 		for more := true; more; {

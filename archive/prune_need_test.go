@@ -71,7 +71,7 @@ func TestHoldOverEpochs(t *testing.T) {
 				t.Errorf("case %d, epoch %d: whole %t, from %s; want %t, %s", i, e+1, got.Whole, got.tail.Seq+1, tt.whole[e], tt.froms[e])
 			}
 		}
-		if err := c.Prune(t.Context(), mem, p, "me", nil); err != nil {
+		if err := c.Prune(t.Context(), mem, p, PruneRun{By: "me"}); err != nil {
 			t.Error(err)
 		}
 		if r, err := c.Verify(t.Context(), VerifyOptions{Full: true}); err != nil {
@@ -123,7 +123,7 @@ func TestPruneKeepsFences(t *testing.T) {
 	// What was pruned in front of them does not come back into sight.
 	p, err := a.PlanPrune(t.Context(), PruneOptions{Keep: at(16), Now: time.Now(), Fences: 3})
 	if err == nil {
-		err = a.Prune(t.Context(), st, p, "me", nil)
+		err = a.Prune(t.Context(), st, p, PruneRun{By: "me"})
 	}
 	if err != nil {
 		t.Fatal(err)

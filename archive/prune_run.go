@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"sync"
 	"time"
 
 	"txreel/internal/failpoint"
@@ -15,17 +14,22 @@ import (
 // ErrHeld is returned by Prune when a hold or a pin has come since the plan was made.
 var ErrHeld = errors.New("held meanwhile")
 
-// pruneParallel is how many objects are removed at a time.
-const pruneParallel = 16
+// PruneRun says how a plan of pruning is carried out.
+type PruneRun struct {
+	By       string                     // who it is that prunes, and why, for the record
+	Settle   time.Duration              // PackSettle, less in tests
+	Progress func(done, total int64)    // when set, is told of each object that is removed
+	Settling func(waited time.Duration) // when set, is told each second while Prune waits
+}
 
-// Prune carries out a plan. by says who it is that prunes, and why, for the record.
+// Prune carries out a plan.
 //
 // It first puts on record where each epoch is cut: from then on readers begin behind the cut, whatever is there in front. Then it
 // looks for holds and pins once more; one that the plan does not know takes back what was put on record, and is an ErrHeld. Then
-// bases go, each with its manifest first, segments from the oldest on, and rollups. Killed at any step it leaves an archive in
+// bases go, each with its manifest first, packs after a wait (PackSettle), segments from the oldest on, and rollups. Killed at any step it leaves an archive in
 // which every kept point can be restored, and the next plan has what was left over.
-func (a *Archive) Prune(ctx context.Context, d Deleter, p *PrunePlan, by string, progress func(done, total int64)) error {
-	r := pruning{archive: a, store: d, plan: p, by: by, progress: progress}
+func (a *Archive) Prune(ctx context.Context, d Deleter, p *PrunePlan, o PruneRun) error {
+	r := pruning{archive: a, store: d, plan: p, run: o}
 	for i := range p.Epochs {
 		if e := &p.Epochs[i]; e.new {
 			if err := r.record(ctx, e); err != nil {
@@ -54,15 +58,15 @@ type pruning struct {
 	archive  *Archive
 	store    Deleter
 	plan     *PrunePlan
-	by       string
-	progress func(done, total int64)
+	run      PruneRun
+	settled  bool
 	done     int64
 	recorded []*PruneEpoch
 }
 
 // record announces the cut of an epoch (Invariant 6).
 func (r *pruning) record(ctx context.Context, e *PruneEpoch) error {
-	x := Pruned{Number: 1, Epoch: e.Epoch, Tail: e.tail, Segments: e.Segments, Keep: r.plan.Keep, On: time.Now().UTC().Format(time.RFC3339), By: r.by}
+	x := Pruned{Number: 1, Epoch: e.Epoch, Tail: e.tail, Segments: e.Segments, Keep: r.plan.Keep, On: time.Now().UTC().Format(time.RFC3339), By: r.run.By}
 	if e.last != nil {
 		x.Number = e.last.Number + 1
 	}
@@ -106,7 +110,7 @@ func (r *pruning) recheck(ctx context.Context) error {
 		return nil
 	}
 	for _, e := range r.recorded {
-		x := Pruned{Number: 2, Epoch: e.Epoch, Tail: Tail{Epoch: e.Epoch}, Keep: r.plan.Keep, On: time.Now().UTC().Format(time.RFC3339), By: r.by, TakenBack: why}
+		x := Pruned{Number: 2, Epoch: e.Epoch, Tail: Tail{Epoch: e.Epoch}, Keep: r.plan.Keep, On: time.Now().UTC().Format(time.RFC3339), By: r.run.By, TakenBack: why}
 		if e.last != nil {
 			x.Number, x.Tail = e.last.Number+2, e.last.Tail
 		}
@@ -128,7 +132,13 @@ func (r *pruning) epoch(ctx context.Context, e *PruneEpoch) error {
 		return nil
 	}
 	return r.archive.beginnings(ctx, e.Epoch, e.tail.Seq, func(level int, objects []Object) error {
-		if level > 0 {
+		switch {
+		case level == packLevel:
+			if err := r.settle(ctx); err != nil {
+				return err
+			}
+			return r.removeAll(ctx, objects, func() { failpoint.Hit(failpoint.PrunePackGone) })
+		case level > 0:
 			return r.removeAll(ctx, objects, func() { failpoint.Hit(failpoint.PruneRollupGone) })
 		}
 		gone := func() { failpoint.Hit(failpoint.PruneSegmentGone) }
@@ -138,6 +148,15 @@ func (r *pruning) epoch(ctx context.Context, e *PruneEpoch) error {
 		}
 		return r.removeAll(ctx, objects[len(objects)-1:], gone)
 	})
+}
+
+// settle waits, once, until every reader knows of no pack that is on record as pruned.
+func (r *pruning) settle(ctx context.Context) error {
+	if r.settled {
+		return nil
+	}
+	r.settled = true
+	return settle(ctx, r.run.Settle, r.run.Settling)
 }
 
 // base removes a base. Without its manifest it does not exist.
@@ -169,45 +188,19 @@ func (r *pruning) base(ctx context.Context, prefix string) error {
 
 // removeAll removes objects, several at a time, and calls gone behind each.
 func (r *pruning) removeAll(ctx context.Context, objects []Object, gone func()) error {
-	var (
-		wg   sync.WaitGroup // joined below
-		mu   sync.Mutex
-		next int
-		fail error
-	)
-	for range min(pruneParallel, len(objects)) {
-		wg.Go(func() {
-			for {
-				mu.Lock()
-				i := next
-				next++
-				stop := fail != nil || i >= len(objects)
-				mu.Unlock()
-				if stop {
-					return
-				}
-				err := r.remove(ctx, objects[i].Key)
-				gone()
-				mu.Lock()
-				if fail == nil {
-					fail = err
-				}
-				r.done++
-				if r.progress != nil && err == nil {
-					r.progress(r.done, r.total())
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	return fail
+	return r.told(removeAll(ctx, r.store, objects, func() {
+		gone()
+		r.done++
+		if r.run.Progress != nil {
+			r.run.Progress(r.done, r.total())
+		}
+	}))
 }
 
 func (r *pruning) total() (n int64) {
 	for i := range r.plan.Epochs {
 		e := &r.plan.Epochs[i]
-		n += e.Segments + e.Rollups
+		n += e.Segments + e.Packs + e.Rollups
 		for _, b := range e.Bases {
 			n += int64(b.Objects)
 		}
@@ -216,8 +209,13 @@ func (r *pruning) total() (n int64) {
 }
 
 func (r *pruning) remove(ctx context.Context, key string) error {
-	if err := r.store.Delete(ctx, key); err != nil {
-		return fmt.Errorf("prune: %w; what is to go is on record, and nobody reads it any more: run prune again to go on", err)
+	return r.told(r.store.Delete(ctx, key))
+}
+
+// told says what an error of the store means for the archive.
+func (r *pruning) told(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("prune: %w; what is to go is on record, and nobody reads it any more: run prune again to go on", err)
 }

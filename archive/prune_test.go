@@ -247,8 +247,13 @@ func (h *history) readersAgree(t *testing.T, what string) {
 			continue
 		}
 		for _, seq := range []change.Seq{1, p.Tail.Seq} {
-			if slices.ContainsFunc(h.keys, func(k string) bool { return k > segmentsKey(e) && k <= SegmentKey(e, p.Tail.Seq) }) {
-				break // left over, and still there
+			packs, err := h.packsOf(t.Context(), e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.ContainsFunc(packs, func(x span) bool { return x.first <= p.Tail.Seq }) ||
+				slices.ContainsFunc(h.keys, func(k string) bool { return k > segmentsKey(e) && k <= SegmentKey(e, p.Tail.Seq) }) {
+				break // left over, or in a pack with others, and still there
 			}
 			if _, _, err := read(h.Archive, e, seq, seq); !errors.Is(err, ErrPruned) || errors.Is(err, ErrCorrupt) {
 				t.Errorf("%s: stream from %s of epoch %d: %v", what, seq, e, err)
@@ -302,7 +307,7 @@ func TestPruneKeeps(t *testing.T) {
 		whole.Archive = &a
 		p := whole.plan(t, keep)
 		var done, total int64
-		if err := whole.Prune(t.Context(), whole.memStore, p, "me", func(d, n int64) { done, total = d, n }); err != nil {
+		if err := whole.Prune(t.Context(), whole.memStore, p, PruneRun{By: "me", Progress: func(d, n int64) { done, total = d, n }}); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 		records := 0
@@ -344,7 +349,7 @@ func TestPruneKeeps(t *testing.T) {
 			}
 			p, err := h.PlanPrune(t.Context(), PruneOptions{Keep: at(keep), Now: time.Now()})
 			if err == nil {
-				err = h.Prune(t.Context(), h.memStore, p, "me", nil)
+				err = h.Prune(t.Context(), h.memStore, p, PruneRun{By: "me"})
 			}
 			h.before, h.after = nil, nil
 			for _, s := range spans {
@@ -400,7 +405,7 @@ func TestPruneLeavesNothingElse(t *testing.T) {
 		b.Store = c.memStore
 		c.Archive = &b
 		p := c.plan(t, tt.keep)
-		if err := c.Prune(t.Context(), c.memStore, p, "me", nil); err != nil {
+		if err := c.Prune(t.Context(), c.memStore, p, PruneRun{By: "me"}); err != nil {
 			t.Fatal(err)
 		}
 		pruned, err := c.Pruned(t.Context(), 1)
@@ -432,7 +437,7 @@ func TestVerifyPruned(t *testing.T) {
 	writeSegments(t, w, 11, 2, 2)
 	h := &history{memStore: st, Archive: a, epochs: [][]txn{model(14)}}
 	before := st.clone()
-	if err := a.Prune(t.Context(), st, h.plan(t, 11), "me@here", nil); err != nil {
+	if err := a.Prune(t.Context(), st, h.plan(t, 11), PruneRun{By: "me@here"}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := verify(t, st, true)
@@ -500,7 +505,7 @@ func TestVerifyPruned(t *testing.T) {
 			c.before = nil
 			plan, err := d.PlanPrune(context.Background(), PruneOptions{Keep: at(11), Now: time.Now()})
 			if err == nil {
-				err = d.Prune(context.Background(), c, plan, "me", nil)
+				err = d.Prune(context.Background(), c, plan, PruneRun{By: "me"})
 			}
 			return err
 		}
@@ -536,7 +541,7 @@ func TestPruneHeldMeanwhile(t *testing.T) {
 		if err := tt.claim(t, h); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Prune(t.Context(), h.memStore, p, "me", nil); !errors.Is(err, ErrHeld) {
+		if err := h.Prune(t.Context(), h.memStore, p, PruneRun{By: "me"}); !errors.Is(err, ErrHeld) {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
 		h.kept(t, 1, 10, tt.name)
@@ -549,7 +554,7 @@ func TestPruneHeldMeanwhile(t *testing.T) {
 			t.Errorf("%s: %+v", tt.name, again)
 		}
 		// A base that is not needed for what is held is nobody's.
-		if err := h.Prune(t.Context(), h.memStore, again, "me", nil); err != nil {
+		if err := h.Prune(t.Context(), h.memStore, again, PruneRun{By: "me"}); err != nil {
 			t.Error(err)
 		}
 		h.kept(t, 1, 10, tt.name)
@@ -589,7 +594,7 @@ func TestPin(t *testing.T) {
 	if p = h.plan(t, 9); p.Nothing() || len(p.Pins) != 0 {
 		t.Errorf("released: %+v", p)
 	}
-	if err := h.Prune(t.Context(), h.memStore, p, "me", nil); err != nil {
+	if err := h.Prune(t.Context(), h.memStore, p, PruneRun{By: "me"}); err != nil {
 		t.Fatal(err)
 	}
 	if slices.ContainsFunc(h.keys, func(k string) bool { return strings.HasPrefix(k, pinsKey) }) {
@@ -627,7 +632,7 @@ func TestHeldBehindTheRecord(t *testing.T) {
 		}
 		return nil
 	}
-	if err := h.Prune(t.Context(), h.memStore, h.plan(t, 9), "me", nil); !errors.Is(err, boom) {
+	if err := h.Prune(t.Context(), h.memStore, h.plan(t, 9), PruneRun{By: "me"}); !errors.Is(err, boom) {
 		t.Fatal(err)
 	}
 	h.after = nil
@@ -702,7 +707,7 @@ func TestPruneAbandonedBases(t *testing.T) {
 	if abandoned(killed, "", time.Now(), true) || !abandoned(killed, "", time.Now(), false) {
 		t.Error("a base of the last epoch that none has followed may be one that takes long; one of an epoch that has ended is not")
 	}
-	if err := h.Prune(t.Context(), h.memStore, p, "me", nil); err != nil {
+	if err := h.Prune(t.Context(), h.memStore, p, PruneRun{By: "me"}); err != nil {
 		t.Fatal(err)
 	}
 	if p := h.plan(t, 0); !p.Nothing() {

@@ -43,6 +43,7 @@ type VerifyReport struct {
 	Segments     int64           `json:"segments"`
 	Transactions int64           `json:"transactions"` // heartbeats included
 	Rows         uint64          `json:"rows"`
+	Packs        int64           `json:"packs"` // sound ones
 	Rollups      int64           `json:"rollups"`
 	Bases        int64           `json:"bases"` // committed ones
 	Marks        int64           `json:"marks"`
@@ -107,7 +108,7 @@ func (a *Archive) Verify(ctx context.Context, o VerifyOptions) (*VerifyReport, e
 		v.free <- &tools{}
 	}
 	counted := *a
-	counted.Store = &countedStore{Store: a.Store, read: &v.read}
+	counted.Store, counted.packs = &countedStore{Store: a.Store, read: &v.read}, new(packs) // nothing that was read before counts
 	v.archive = &counted
 	err := v.run(ctx)
 	r := v.report
@@ -361,7 +362,7 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 	if e.json != nil {
 		r.Cause, r.Started = e.json.Cause, e.json.Started
 	}
-	err := v.strays(ctx, epochKey(n)+"/", []string{"epoch.json", "gap.json"}, []string{"bases/", "choices/", "globals/", "marks/", "protection/", "pruned/", "rollups/1/", "rollups/2/", "segments/"})
+	err := v.strays(ctx, epochKey(n)+"/", []string{"epoch.json", "gap.json"}, []string{"bases/", "choices/", "globals/", "marks/", "packs/", "protection/", "pruned/", "rollups/1/", "rollups/2/", "segments/"})
 	if err != nil {
 		return nil, err
 	}
@@ -398,7 +399,11 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 	if err := v.globals(ctx, n); err != nil {
 		return nil, err
 	}
-	s := segmentCheck{v: v, report: r, epoch: n, known: true, whole: before.Seq == 0, tail: before, before: before.Seq, marks: marks}
+	packs, err := v.packs(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	s := segmentCheck{v: v, report: r, epoch: n, packs: packs, known: true, whole: before.Seq == 0, tail: before, before: before.Seq, marks: marks}
 	if before.Seq > 0 {
 		s.after = SegmentKey(n, before.Seq)
 	}

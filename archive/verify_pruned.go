@@ -49,14 +49,18 @@ func (v *verifier) pruned(ctx context.Context, epoch uint64) (*Pruned, error) {
 
 // leftOver notes what a prune has not come to.
 func (v *verifier) leftOver(ctx context.Context, epoch uint64, before change.Seq) error {
-	objects, err := v.archive.Store.List(ctx, segmentsKey(epoch), "", 1)
-	if err != nil {
-		return fmt.Errorf("list segments of epoch %d: %w", epoch, err)
-	}
-	if len(objects) == 1 && objects[0].Key <= SegmentKey(epoch, before) {
+	left := errors.New("left over")
+	err := v.archive.beginnings(ctx, epoch, before, func(level int, objects []Object) error {
+		if level > 0 {
+			return nil // derived
+		}
 		v.note(objects[0].Key, "left over from pruning, as perhaps others are: run `txreel prune` again")
+		return left
+	})
+	if errors.Is(err, left) {
+		return nil
 	}
-	return nil
+	return v.damage(packsKey(epoch), err)
 }
 
 // claims checks holds and pins.

@@ -14,17 +14,19 @@ import (
 
 // segmentCheck follows the segments of an epoch.
 type segmentCheck struct {
-	v      *verifier
-	report *VerifiedEpoch
-	epoch  uint64
-	known  bool // tail is what the segment before ends with; false behind a damaged one
-	tail   Tail
-	before change.Seq // up to here the epoch was pruned
-	after  string     // key of the segment looked at last
-	marks  []Mark     // those not met yet
-	rolls  []*rollupCheck
-	fence  change.Fence // met last
-	whole  bool         // nothing was missed since then
+	v       *verifier
+	report  *VerifiedEpoch
+	epoch   uint64
+	packs   *packsCheck
+	unsound []damagedPack // found by list, and not said yet
+	known   bool          // tail is what the segment before ends with; false behind a damaged one
+	tail    Tail
+	before  change.Seq // up to here the epoch was pruned
+	after   string     // key of the segment looked at last
+	marks   []Mark     // those not met yet
+	rolls   []*rollupCheck
+	fence   change.Fence // met last
+	whole   bool         // nothing was missed since then
 }
 
 // run checks the segments, and with them the rollups and marks that speak of them.
@@ -76,6 +78,9 @@ type checked struct {
 	header segment.Header
 	tail   *segment.Tail
 	err    error
+	// packErr is about the pack that holds it.
+	pack    string
+	packErr error
 }
 
 // headerGuess is how much is read of a segment for its header: enough for one of any version.
@@ -130,12 +135,23 @@ func (s *segmentCheck) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, d := range s.unsound {
+		if err := s.v.damage(d.key, d.err); err != nil {
+			return err
+		}
+	}
+	s.unsound = nil
 	return listErr
 }
 
 // list lists segments, those in packs too.
 func (s *segmentCheck) list(ctx context.Context, _, after string, limit int) ([]Object, error) {
-	return s.v.archive.ListSegments(ctx, s.epoch, after, limit)
+	packs, damaged, err := s.packs.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.unsound = append(s.unsound, damaged...)
+	return s.v.archive.listSegments(ctx, s.epoch, packs, after, limit)
 }
 
 // segment reads one segment. All that can be said of it alone is in the error.
@@ -154,6 +170,9 @@ func (v *verifier) segment(ctx context.Context, t *tools, epoch uint64, o Object
 	}
 	c.header, c.err = v.content(ctx, t, o, c.tail)
 	c.tail.Packed = bytes.Clone(c.tail.Packed) // of a larger buffer
+	if c.err == nil {
+		c.pack, c.packErr = v.inPacks(ctx, epoch, &c)
+	}
 	return c
 }
 
@@ -215,6 +234,9 @@ func (s *segmentCheck) visit(ctx context.Context, c checked) error {
 	}
 	if s.known && next == c.seq && c.header.Latest != s.tail.Latest {
 		s.v.problem(c.Key, 0, "its header names %s as the latest commit time before it; it is %s", c.header.Latest, s.tail.Latest)
+	}
+	if err := s.v.damage(c.pack, c.packErr); err != nil {
+		return err
 	}
 	s.txns(c)
 	t := c.tail

@@ -49,7 +49,7 @@ func pruned(t *testing.T) *archive.Archive {
 	write("ij", 13)
 	p, err := r.a.PlanPrune(t.Context(), archive.PruneOptions{Keep: moment(13), Now: time.Now()})
 	r.check(err)
-	r.check(r.a.Prune(t.Context(), store, p, "me@here", nil))
+	r.check(r.a.Prune(t.Context(), store, p, archive.PruneRun{By: "me@here"}))
 	return r.a
 }
 

@@ -69,7 +69,7 @@ func TestPlanAhead(t *testing.T) {
 	if e := prune.Epochs[0].Earliest; e == nil || e.Seq != 15 || e.Base != b.ID {
 		t.Errorf("the earliest point that stays is %+v", e)
 	}
-	check(a.Prune(ctx, store, prune, "me@here", nil))
+	check(a.Prune(ctx, store, prune, archive.PruneRun{By: "me@here"}))
 	for s := change.Seq(9); s < 20; s++ {
 		p, err := MakePlan(ctx, a, plain{}, Goal{Kind: AtSeq, Seq: s})
 		switch {

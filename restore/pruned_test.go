@@ -35,7 +35,7 @@ func TestPlanPruned(t *testing.T) {
 	check(err)
 	p, err := a.PlanPrune(ctx, archive.PruneOptions{Keep: 15e6, Now: time.Now()})
 	check(err)
-	check(a.Prune(ctx, store, p, "me@here", nil))
+	check(a.Prune(ctx, store, p, archive.PruneRun{By: "me@here"}))
 
 	for _, g := range []Goal{{}, {Kind: AtTime, Time: 15e6}, {Kind: AtTime, Time: 12e6}, {Kind: AtSeq, Seq: 12}, {Kind: AtPosition, Text: "120"}, {Kind: AtXID, Text: "0-13"}, {Kind: AtXID, Text: "0-13", Before: true}} {
 		if p, err := MakePlan(ctx, a, plain{}, g); err != nil || p.Base.Seq != 12 {
@@ -73,7 +73,7 @@ func TestPlanPruned(t *testing.T) {
 	if !p.Epochs[0].Whole {
 		t.Fatalf("%+v", p)
 	}
-	check(a.Prune(ctx, store, p, "me@here", nil))
+	check(a.Prune(ctx, store, p, archive.PruneRun{By: "me@here"}))
 	missing([]Goal{{Kind: AtTime, Time: 4e6}, {Kind: AtTime, Time: 15e6}, {Kind: AtSeq, Seq: 15, Epoch: 1}, {Epoch: 1}, {Kind: AtXID, Text: "0-13", Epoch: 1}})
 	if p, err := MakePlan(ctx, a, plain{}, Goal{}); err != nil || p.Epoch != 2 {
 		t.Error(err)

@@ -34,6 +34,7 @@ type cli struct {
 	Binlog  binlogCmd  `cmd:"" help:"Write transactions of MySQL or MariaDB as binlog files, which the vendor's own tools read."`
 	Verify  verifyCmd  `cmd:"" help:"Check that an archive is complete and unaltered."`
 	Prune   pruneCmd   `cmd:"" help:"Plan what of an archive no kept point needs, and with --confirm remove it."`
+	Compact compactCmd `cmd:"" help:"Plan which small and old segments of an archive go into few large objects, and with --confirm put them there."`
 	Hold    holdCmd    `cmd:"" help:"Keep a span of time from prune, whatever its age."`
 	Mark    markCmd    `cmd:"" help:"Put a named point into the record of a live database."`
 	Demo    demoCmd    `cmd:"" help:"Show the whole path on throw-away servers."`

@@ -17,9 +17,10 @@ import (
 
 type pruneCmd struct {
 	archiveFlag
-	Keep    span `required:"" placeholder:"SPAN" help:"Every point of the last SPAN stays restorable, such as 30d, 12w or 720h."`
-	Confirm bool `help:"Remove what the plan names; without it nothing is removed."`
-	JSON    bool `help:"Print JSON."`
+	Keep    span          `required:"" placeholder:"SPAN" help:"Every point of the last SPAN stays restorable, such as 30d, 12w or 720h."`
+	Confirm bool          `help:"Remove what the plan names; without it nothing is removed."`
+	JSON    bool          `help:"Print JSON."`
+	Settle  time.Duration `hidden:"" default:"15m" help:"How long a pack stays after it was put on record as pruned, in tests."`
 }
 
 // span is a span of time that may be given in days or weeks.
@@ -65,8 +66,11 @@ func (c *pruneCmd) Run(a *app) error {
 	act := c.Confirm && !plan.Nothing()
 	if act {
 		bars := newBars(a.stderr, c.JSON)
-		err := ar.Prune(a.ctx, store, plan, whoami(), func(done, total int64) {
-			bars.set("prune", done, total, fmt.Sprintf("%s of %s objects", humanize.Comma(done), humanize.Comma(total)))
+		err := ar.Prune(a.ctx, store, plan, archive.PruneRun{
+			By: whoami(), Settle: c.Settle, Settling: showSettling(bars, c.Settle),
+			Progress: func(done, total int64) {
+				bars.set("prune", done, total, fmt.Sprintf("%s of %s objects", humanize.Comma(done), humanize.Comma(total)))
+			},
 		})
 		bars.close()
 		if err != nil {
@@ -100,7 +104,7 @@ func whoami() string {
 }
 
 func sums(p *archive.PrunePlan) string {
-	return fmt.Sprintf("%d bases, %s segments and %s rollups, %s", p.Bases, humanize.Comma(p.Segments), humanize.Comma(p.Rollups), humanize.IBytes(uint64(p.Bytes)))
+	return fmt.Sprintf("%d bases, %s segments, %s packs and %s rollups, %s", p.Bases, humanize.Comma(p.Segments), humanize.Comma(p.Packs), humanize.Comma(p.Rollups), humanize.IBytes(uint64(p.Bytes)))
 }
 
 func printPrunePlan(w io.Writer, p *archive.PrunePlan) {
@@ -134,8 +138,8 @@ func printPrunePlan(w io.Writer, p *archive.PrunePlan) {
 			}
 			fmt.Fprintf(w, "  removes   %s %s: %d objects, %s\n", what, b.ID, b.Objects, humanize.IBytes(uint64(b.Bytes)))
 		}
-		if e.Segments+e.Rollups > 0 {
-			fmt.Fprintf(w, "  removes   %s segments, %s rollups\n", humanize.Comma(e.Segments), humanize.Comma(e.Rollups))
+		if e.Segments+e.Packs+e.Rollups > 0 {
+			fmt.Fprintf(w, "  removes   %s segments, %s packs, %s rollups\n", humanize.Comma(e.Segments), humanize.Comma(e.Packs), humanize.Comma(e.Rollups))
 		}
 	}
 	fmt.Fprintln(w)

@@ -26,14 +26,14 @@ type spoolFlags struct {
 // it: a capture has worked here before, and the store is waited for.
 func (c *captureCmd) openSpooled(ctx context.Context, log zerolog.Logger, m *monitor) (store archive.Store, release func(), held bool, err error) {
 	if c.Spool == "" {
-		store, release, err = c.open(ctx)
+		store, release, err = c.openGuarded(ctx)
 		return store, release, false, err
 	}
 	held = spool.Holds(c.Spool)
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 500*time.Millisecond, 30*time.Second
 	for {
-		store, release, err = c.open(ctx)
+		store, release, err = c.openGuarded(ctx)
 		if err == nil || !held || !errors.Is(err, archive.ErrUnreachable) {
 			break
 		}
@@ -65,6 +65,15 @@ func (c *captureCmd) openSpooled(ctx context.Context, log zerolog.Logger, m *mon
 		}
 		disconnect()
 	}, held, nil
+}
+
+// openGuarded opens the store for a capture, which must not write where another one has gone on.
+func (c *captureCmd) openGuarded(ctx context.Context) (archive.Store, func(), error) {
+	store, release, err := c.open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return archive.Guard(store), release, nil
 }
 
 // reportSpool logs what changes about shipping.

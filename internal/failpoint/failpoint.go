@@ -130,9 +130,18 @@ const (
 	PruneRecorded     Point = "prune-recorded"
 	PruneManifestGone Point = "prune-manifest-gone" // of a base whose objects are there
 	PruneObjectGone   Point = "prune-object-gone"   // of a base
+	PrunePackGone     Point = "prune-pack-gone"
 	PruneSegmentGone  Point = "prune-segment-gone"
 	PruneRollupGone   Point = "prune-rollup-gone"
 	PruneEnding       Point = "prune-ending"
+)
+
+// What a compaction does.
+const (
+	CompactCreating   Point = "compact-creating" // a pack
+	CompactCreated    Point = "compact-created"
+	CompactObjectGone Point = "compact-object-gone" // of a segment that a pack holds
+	CompactEnding     Point = "compact-ending"
 )
 
 // All returns every point there is, each list in an order in which a program that is killed at one of them, and
@@ -152,10 +161,15 @@ func All() []Point {
 		RestoreBeginReplay, RestoreReplicaStarted, RestoreMerging, RestoreMerged, RestoreMessageSent, RestoreTxnSent, RestoreBatchCommitting, RestoreBatchCommitted, RestoreEndReplay,
 		RestoreBeginFinish, RestoreReplicaDropped, RestoreSettingBack, RestoreSequences, RestoreEndFinish,
 		RestoreBeginVerify, RestoreReleasing, RestoreEndVerify,
-	}, Pruning()...)
+	}, append(Pruning(), Compacting()...)...)
 }
 
 // Pruning returns those of All that only a prune, or a hold, comes to.
 func Pruning() []Point {
-	return []Point{HoldCreating, PruneRecording, PruneRecorded, PruneManifestGone, PruneObjectGone, PruneSegmentGone, PruneRollupGone, PruneEnding}
+	return []Point{HoldCreating, PruneRecording, PruneRecorded, PruneManifestGone, PruneObjectGone, PrunePackGone, PruneSegmentGone, PruneRollupGone, PruneEnding}
+}
+
+// Compacting returns those of All that only a compaction comes to.
+func Compacting() []Point {
+	return []Point{CompactCreating, CompactCreated, CompactObjectGone, CompactEnding}
 }

@@ -1,0 +1,451 @@
+package archive
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"txreel/change"
+)
+
+// two is a target that two segments of twoBases fill.
+const two = 1200
+
+// compact plans and runs a compaction of all that is older than a second, without waiting.
+func (h *history) compact(t *testing.T, before int, target int64) (*CompactPlan, error) {
+	t.Helper()
+	p, err := h.PlanCompact(t.Context(), CompactOptions{Before: at(before), Target: target})
+	if err != nil {
+		return nil, err
+	}
+	return p, h.Compact(t.Context(), h.memStore, p, CompactRun{SpillDir: t.TempDir()})
+}
+
+// copy returns the history in a store of its own, opened anew.
+func (h *history) copy(t *testing.T) *history {
+	t.Helper()
+	c := &history{memStore: h.clone(), epochs: h.epochs, bases: h.bases}
+	c.Archive = &Archive{fan: h.fan}
+	c.reopen(t)
+	return c
+}
+
+// packsOf returns the keys of packs.
+func (h *history) packKeys() (keys []string) {
+	for _, k := range h.keys {
+		if strings.Contains(k, "/packs/") {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// TestCompact compacts random archives, cut off at random steps, and expects of every reader what it gave before: of one that comes new, and of one that has
+// looked for packs before there were any.
+func TestCompact(t *testing.T) {
+	t.Parallel()
+	r := rng(t)
+	packs := 0
+	for try := range 20 {
+		h := pruneHistory(t, r)
+		what := fmt.Sprintf("try %d", try)
+		target := int64(1000 + r.IntN(6000))
+		before := 1 + r.IntN(h.last()+10)
+		h.same(t, what)
+		whole := h.copy(t)
+		p, err := whole.compact(t, before, target)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		whole.planned(t, h, p, before, target)
+		whole.same(t, what+", compacted")
+		packs += p.Packs
+		if again, err := whole.compact(t, before, target); err != nil || !again.Nothing() {
+			t.Errorf("%s: a second plan has more: %+v, %v", what, again, err)
+		}
+		cuts := 0
+		for ; ; cuts++ { // cut off, time after time
+			var left atomic.Int64
+			left.Store(int64(1 + r.IntN(5)))
+			boom := errors.New("boom")
+			fail := func(op, _ string) error {
+				if op != "delete" && op != "create" {
+					return nil
+				}
+				if left.Add(-1) < 0 {
+					return boom
+				}
+				return nil
+			}
+			if r.IntN(2) == 0 {
+				h.before = fail
+			} else {
+				h.after = fail
+			}
+			_, err := h.compact(t, before, target)
+			h.before, h.after = nil, nil
+			what := fmt.Sprintf("%s, cut off %d times", what, cuts)
+			h.same(t, what)
+			c := h.copy(t)
+			c.same(t, what+", opened anew")
+			if t.Failed() {
+				t.Fatalf("%v", h.keys)
+			}
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, boom) {
+				t.Fatalf("%s: %v", what, err)
+			}
+		}
+		if !slices.Equal(h.keys, whole.keys) {
+			t.Errorf("%s: what many compactions leave is not what one leaves:\n%v\n%v", what, h.keys, whole.keys)
+		}
+		for _, k := range h.keys {
+			if !bytes.Equal(h.objects[k], whole.objects[k]) {
+				t.Errorf("%s: %s differs", what, k)
+			}
+		}
+	}
+	if packs < 20 {
+		t.Errorf("only %d packs were put", packs)
+	}
+}
+
+// planned fails the test unless a plan that was carried out packed what it should, and nothing else went.
+func (h *history) planned(t *testing.T, from *history, p *CompactPlan, before int, target int64) {
+	t.Helper()
+	segments, bytes := 0, int64(0)
+	for _, k := range from.keys {
+		_, kept := h.objects[k]
+		if kept {
+			continue
+		}
+		e, seq, err := parseSegmentPath(k)
+		if err != nil {
+			t.Fatalf("%s went: %v", k, err)
+		}
+		segments++
+		bytes += int64(len(from.objects[k]))
+		x, ok, err := h.Lookup(t.Context(), e, seq)
+		if err != nil || !ok || x.CommitTime >= at(before) || int64(len(from.objects[k])) >= target {
+			t.Errorf("%s went, of %s and %d bytes: %v", k, x.CommitTime, len(from.objects[k]), err)
+		}
+	}
+	for i, all := range h.epochs {
+		if first, _, err := h.lastSegment(t.Context(), uint64(i+1), change.Seq(len(all))); err != nil || h.objects[SegmentKey(uint64(i+1), first)] == nil {
+			t.Errorf("the last segment of epoch %d, %s, has no object: %v", i+1, first, err)
+		}
+	}
+	if segments != int(p.Segments) || bytes != p.Bytes || len(h.packKeys()) != p.Packs {
+		t.Errorf("%d segments of %d bytes went, into %d packs; the plan says %d, %d, %d", segments, bytes, len(h.packKeys()), p.Segments, p.Bytes, p.Packs)
+	}
+	for _, e := range p.Epochs {
+		for _, x := range e.Packs {
+			if x.Bytes > target || x.Segments < 2 {
+				t.Errorf("a pack of %d segments with %d bytes, the target is %d", x.Segments, x.Bytes, target)
+			}
+		}
+	}
+}
+
+// TestPruneCompacted prunes archives between compactions, cut off at random: what is kept can be restored and verified, what is left is the least.
+func TestPruneCompacted(t *testing.T) {
+	t.Parallel()
+	r := rng(t)
+	gone := int64(0)
+	for try := range 6 {
+		h := pruneHistory(t, r)
+		last := h.last()
+		target := int64(1000 + r.IntN(4000))
+		keeps := []int{1 + r.IntN(last), 1 + r.IntN(last), last + 5}
+		slices.Sort(keeps)
+		for round, keep := range keeps {
+			what := fmt.Sprintf("try %d, round %d, keep from %d", try, round, keep)
+			if _, err := h.compact(t, 1+r.IntN(last+5), target); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			for cuts := 0; ; cuts++ {
+				var left atomic.Int64
+				left.Store(int64(1 + r.IntN(5)))
+				boom := errors.New("boom")
+				p := h.plan(t, keep)
+				stale := *h.Archive // has looked for packs right before something went, when that was on record
+				stale.packs = new(packs)
+				var once sync.Once
+				h.before = func(op, _ string) error {
+					if op != "delete" {
+						return nil
+					}
+					once.Do(func() {
+						for e := range h.epochs {
+							for _, a := range []*Archive{&stale, h.Archive} {
+								if _, err := a.packs.list(t.Context(), a, uint64(e+1), true); err != nil {
+									t.Error(err)
+								}
+							}
+						}
+					})
+					if left.Add(-1) < 0 {
+						return boom
+					}
+					return nil
+				}
+				gone += p.Packs
+				err := h.Prune(t.Context(), h.memStore, p, PruneRun{By: "me"})
+				h.before = nil
+				if err == nil && !h.plan(t, keep).Nothing() {
+					t.Errorf("%s: a second plan has more", what)
+				}
+				now := h.Archive
+				for _, h.Archive = range []*Archive{&stale, now} {
+					if keep <= last {
+						h.kept(t, keep, last, what)
+					}
+					h.readersAgree(t, what)
+				}
+				if t.Failed() {
+					t.Fatalf("%v", h.keys)
+				}
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, boom) {
+					t.Fatalf("%s: %v", what, err)
+				}
+			}
+			h.least(t, what)
+		}
+	}
+	if gone < 5 {
+		t.Errorf("only %d packs were to go", gone)
+	}
+}
+
+// least fails the test if there is a segment or a pack of nothing but what was pruned.
+func (h *history) least(t *testing.T, what string) {
+	t.Helper()
+	for i := range h.epochs {
+		e := uint64(i + 1)
+		p, err := h.Pruned(t.Context(), e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packs, err := h.packsOf(t.Context(), e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range packs {
+			if x.last < p.From() {
+				t.Errorf("%s: %s is left", what, x.key)
+			}
+		}
+		for _, k := range h.segmentsOf(e) {
+			if p.From() > 1 && k <= SegmentKey(e, p.From()-1) {
+				t.Errorf("%s: %s is left", what, k)
+			}
+		}
+	}
+}
+
+// TestCompactRefuses damages what is to be packed, and what was packed, before objects go.
+func TestCompactRefuses(t *testing.T) {
+	t.Parallel()
+	for i := range 40 { // any byte of a segment, in the store when the plan is made
+		h := twoBases(t)
+		key := h.segmentsOf(1)[1]
+		b := bytes.Clone(h.objects[key])
+		b[len(b)*i/40] ^= 1
+		h.set(key, b)
+		if _, err := h.compact(t, 100, two); !errors.Is(err, ErrCorrupt) || len(h.packKeys()) > 0 {
+			t.Errorf("byte %d: %v, packs %v", len(b)*i/40, err, h.packKeys())
+		}
+	}
+	for i := range 40 { // any byte of a pack
+		h := twoBases(t)
+		keys := h.segmentsOf(1)
+		h.after = func(op, key string) error {
+			if op == "create" && strings.Contains(key, "/packs/") {
+				b := bytes.Clone(h.objects[key])
+				b[len(b)*i/40] ^= 1
+				h.objects[key] = b
+			}
+			return nil
+		}
+		if _, err := h.compact(t, 100, two); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) || !slices.Equal(keys, h.segmentsOf(1)) {
+			t.Errorf("a damaged pack: %v", err)
+		}
+	}
+	forged := twoBases(t) // a directory that says something else than its segments
+	forged.after = func(op, key string) error {
+		if op == "create" && strings.Contains(key, "/packs/") {
+			forged.objects[key] = forge(forged.objects[key])
+		}
+		return nil
+	}
+	all := forged.segmentsOf(1)
+	if _, err := forged.compact(t, 100, two); !errors.Is(err, ErrCorrupt) || !slices.Equal(all, forged.segmentsOf(1)) {
+		t.Errorf("a forged pack: %v", err)
+	}
+	// Segments that do not continue each other.
+	h := twoBases(t)
+	other := twoBases(t)
+	keys := h.segmentsOf(1)
+	h.set(keys[1], other.objects[keys[1]])
+	if _, err := h.compact(t, 100, two); !errors.Is(err, ErrCorrupt) || len(h.packKeys()) > 0 {
+		t.Errorf("a segment of another archive: %v", err)
+	}
+	// One that is gone when its turn comes.
+	h = twoBases(t)
+	p, err := h.PlanCompact(t.Context(), CompactOptions{Before: at(100), Target: two})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.remove(h.segmentsOf(1)[0])
+	if err := h.Compact(t.Context(), h.memStore, p, CompactRun{}); !errors.Is(err, ErrChanged) || len(h.packKeys()) > 0 {
+		t.Errorf("a segment that went: %v", err)
+	}
+}
+
+// forge changes the hash of the last segment in a pack's directory, and all that vouches for the directory.
+func forge(pack []byte) []byte {
+	b := bytes.Clone(pack)
+	n := int(binary.LittleEndian.Uint64(b[len(b)-packTrailer:]))
+	dir := b[len(b)-packTrailer-n*packEntry : len(b)-packTrailer]
+	dir[len(dir)-1] ^= 1
+	sum := sha256.Sum256(dir)
+	copy(b[len(b)-packTrailer+8:], sum[:])
+	return b
+}
+
+// TestCompactSettles demands that nothing goes before the time is over, and that a compaction which is cancelled then has removed nothing.
+func TestCompactSettles(t *testing.T) {
+	t.Parallel()
+	h := twoBases(t)
+	p, err := h.PlanCompact(t.Context(), CompactOptions{Before: at(100), Target: two})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var put, gone time.Time
+	h.after = func(op, key string) error {
+		switch {
+		case op == "create":
+			put = time.Now()
+		case op == "delete" && gone.IsZero():
+			gone = time.Now()
+		}
+		return nil
+	}
+	const settle = 300 * time.Millisecond
+	if err := h.Compact(t.Context(), h.memStore, p, CompactRun{Settle: settle}); err != nil {
+		t.Fatal(err)
+	}
+	if gone.Sub(put) < settle {
+		t.Errorf("an object went %s after the pack was put", gone.Sub(put))
+	}
+}
+
+// TestGuard lets a capture write that was held up for so long that what another one wrote in its place is packed, or pruned.
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	for _, pruned := range []bool{false, true} {
+		h := twoBases(t)
+		fork := h.copy(t)
+		keys := h.segmentsOf(1)
+		if pruned {
+			if err := h.Prune(t.Context(), h.memStore, h.plan(t, 100), PruneRun{By: "me"}); err != nil {
+				t.Fatal(err)
+			}
+		} else if _, err := h.compact(t, 100, two); err != nil {
+			t.Fatal(err)
+		}
+		if _, there := h.objects[keys[0]]; there {
+			t.Fatalf("%s is there", keys[0])
+		}
+		old := fork.objects[keys[0]]
+		create := func(s Store) error { return s.Create(t.Context(), keys[0], bytes.NewReader(old), int64(len(old))) }
+		if err := create(Guard(h.memStore)); !errors.Is(err, ErrOtherWriter) {
+			t.Errorf("pruned %t: %v", pruned, err)
+		}
+		h.same2(t)
+		// A try whose answer was lost, and the next one.
+		if err := create(Guard(h.memStore)); !errors.Is(err, ErrOtherWriter) {
+			t.Errorf("pruned %t, again: %v", pruned, err)
+		}
+		if err := create(h.memStore); !errors.Is(err, fs.ErrExist) {
+			t.Error(err)
+		}
+	}
+	// The end of the record is free, and asked for once.
+	h := twoBases(t)
+	if _, err := h.compact(t, 100, two); err != nil {
+		t.Fatal(err)
+	}
+	c := *h.Archive
+	c.Store = Guard(h.memStore)
+	w := newWriter(t, &c, 1)
+	writeSegments(t, w, h.last()+1, 1)
+	n := h.count()
+	writeSegments(t, w, h.last()+2, 1, 1)
+	if got := h.count().sub(n); got.lists > 0 {
+		t.Errorf("two more segments asked for %+v", got)
+	}
+}
+
+// same2 is same where the record does not begin with the first transaction.
+func (h *history) same2(t *testing.T) {
+	t.Helper()
+	h.reopen(t)
+	h.readersAgree(t, "with a stray")
+	if _, err := h.Verify(t.Context(), VerifyOptions{Full: true}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestVerifyPacks finds what is wrong with packs and says it of them, and goes on behind a damaged one.
+func TestVerifyPacks(t *testing.T) {
+	t.Parallel()
+	h := twoBases(t)
+	before := h.clone()
+	if _, err := h.compact(t, 100, two); err != nil {
+		t.Fatal(err)
+	}
+	key := h.packKeys()[0]
+	r, err := verify(t, h.memStore, true)
+	if err != nil || r.Packs != 1 || r.mentions(key) != nil {
+		t.Fatalf("%v, %+v", err, r)
+	}
+	c := h.clone()
+	b := bytes.Clone(c.objects[key])
+	b[len(b)-packTrailer-1] ^= 1 // of the directory
+	c.set(key, b)
+	last := change.Seq(len(h.epochs[0]))
+	if r, err := verify(t, c, true); !errors.Is(err, ErrCorrupt) || r.mentions(key) == nil || r.Epochs[0].Last == nil || r.Epochs[0].Last.Seq != last {
+		t.Errorf("a damaged directory: %v, %+v", err, r)
+	}
+	c = h.clone()
+	c.set(key, forge(c.objects[key]))
+	if r, err := verify(t, c, true); !errors.Is(err, ErrCorrupt) || r.mentions(key) == nil {
+		t.Errorf("a forged directory: %v, %+v", err, r)
+	}
+	c = h.clone()
+	c.remove(key)
+	if r, err := verify(t, c, true); !errors.Is(err, ErrCorrupt) || r.Epochs[0].Last == nil || r.Epochs[0].Last.Seq != last {
+		t.Errorf("a pack is gone: %v, %+v", err, r)
+	}
+	c = h.clone()
+	gone := SegmentKey(1, 1)
+	c.set(gone, before.objects[gone])
+	if r, err := verify(t, c, true); err != nil || r.mentions(gone) == nil {
+		t.Errorf("left over: %v, %+v", err, r)
+	}
+}
