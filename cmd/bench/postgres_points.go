@@ -19,18 +19,19 @@ type workload struct {
 	name, what string
 	prepare    func(b *pointsBench, ctx context.Context) error
 	run        func(b *pointsBench, ctx context.Context) error
+	defines    bool // changes definitions, which a native subscription does not follow
 }
 
 var workloads = []workload{
-	{"hot", "2,000,000 updates of 50,000 rows", (*pointsBench).makeHot, func(b *pointsBench, ctx context.Context) error { return b.hot(ctx, 40) }},
+	{"hot", "2,000,000 updates of 50,000 rows", (*pointsBench).makeHot, func(b *pointsBench, ctx context.Context) error { return b.hot(ctx, 40) }, false},
 	{"altered", "2,000,000 updates of 50,000 rows, with a column added after half of them", (*pointsBench).makeHot, func(b *pointsBench, ctx context.Context) error {
 		return errors.Join(b.hot(ctx, 20), b.source.Exec(ctx, db, `alter table hot add column c int default 7`), b.hot(ctx, 20))
-	}},
+	}, true},
 	{"tpcb", "300,000 transactions of pgbench, scale 20", func(b *pointsBench, ctx context.Context) error {
 		return b.pgbench(ctx, "-i", "-s", "20", "-q")
 	}, func(b *pointsBench, ctx context.Context) error {
 		return b.pgbench(ctx, "-n", "-c", "8", "-j", "2", "-t", "37500")
-	}},
+	}, false},
 	{"bulk", "2,000,000 inserted rows", func(b *pointsBench, ctx context.Context) error {
 		return b.source.Exec(ctx, db, `create table bulk (id bigint primary key, a int, b text, c text, d numeric, at timestamptz)`)
 	}, func(b *pointsBench, ctx context.Context) error {
@@ -40,7 +41,7 @@ var workloads = []workload{
 			}
 		}
 		return nil
-	}},
+	}, false},
 }
 
 func (b *pointsBench) makeHot(ctx context.Context) error {
@@ -111,7 +112,7 @@ func (b *postgresBench) pointsOf(ctx context.Context, w workload) (err error) {
 	if err := p.record(ctx, w); err != nil {
 		return err
 	}
-	var ours, backrest, dump []time.Duration
+	var ours, backrest, dump, subscribed []time.Duration
 	var l loads
 	for i := range b.runs {
 		if err := b.quiet(ctx, &l); err != nil {
@@ -131,10 +132,27 @@ func (b *postgresBench) pointsOf(ctx context.Context, w workload) (err error) {
 		}
 		fmt.Printf("%s %d: txreel %s, pgBackRest %s, pg_dump | pg_restore -j2 of the final state %s, load %.1f\n", w.name, i+1, seconds(r), seconds(br), seconds(d), l[i])
 		ours, backrest, dump = append(ours, r), append(backrest, br), append(dump, d)
+		if w.defines {
+			continue
+		}
+		s, err := p.subscribe(ctx, i)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("  native subscription %s\n", seconds(s))
+		subscribed = append(subscribed, s)
 	}
-	b.row("restore of "+w.name+": "+w.what, seconds(median(ours)), "pgBackRest "+seconds(median(backrest))+", copy of the final state "+seconds(median(dump)),
-		times(median(backrest), median(ours))+", "+times(median(dump), median(ours)), l)
-	return nil
+	peers := "pgBackRest " + seconds(median(backrest)) + ", copy of the final state " + seconds(median(dump))
+	ratios := times(median(backrest), median(ours)) + ", " + times(median(dump), median(ours))
+	if !w.defines {
+		peers += ", native subscription " + seconds(median(subscribed))
+		ratios += ", " + times(median(subscribed), median(ours))
+	}
+	b.row("restore of "+w.name+": "+w.what, seconds(median(ours)), peers, ratios, l)
+	if w.defines {
+		return nil
+	}
+	return p.unpublish(ctx)
 }
 
 // record takes a backup and a base, lets the workload run, and waits until both have all of it.
@@ -146,6 +164,11 @@ func (b *pointsBench) record(ctx context.Context, w workload) error {
 	}
 	for _, args := range [][]string{{"stanza-create"}, {"backup", "--type=full"}} {
 		if err := b.backrest(ctx, args...); err != nil {
+			return err
+		}
+	}
+	if !w.defines {
+		if err := b.publish(ctx); err != nil {
 			return err
 		}
 	}
