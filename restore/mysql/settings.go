@@ -16,6 +16,12 @@ import (
 // setting is a global variable and what it is while a restore is at work.
 type setting struct{ name, value string }
 
+// When InnoDB writes and flushes its log, and how it does in a restore: written at each commit, flushed once a second.
+const (
+	flushAtCommit = "innodb_flush_log_at_trx_commit"
+	relaxedFlush  = "2"
+)
+
 // relaxed returns the variables that a restore changes and puts back. What is executed
 // survives the death of the server's process under all of them; that of its machine it may not.
 func (t *Target) relaxed() []setting {
@@ -24,7 +30,7 @@ func (t *Target) relaxed() []setting {
 	list := []setting{
 		{"sync_binlog", "0"},
 		{"sync_relay_log", "0"}, // what of it is lost is asked for again
-		{"innodb_flush_log_at_trx_commit", "2"},
+		{flushAtCommit, relaxedFlush},
 		{"event_scheduler", "OFF"},
 		{"max_allowed_packet", packet},
 		{v.replica("max_allowed_packet"), packet},

@@ -7,6 +7,7 @@ package mysql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -142,7 +143,7 @@ func (t *Target) Prepare(ctx context.Context) (change.Seq, error) {
 
 // setExecuted makes the target believe that it has executed what the base holds.
 func (t *Target) setExecuted(ctx context.Context) error {
-	if err := t.control.exec(ctx, t.version.forget()); err != nil {
+	if err := t.emptyLog(ctx); err != nil {
 		return fmt.Errorf("empty the target's account of executed transactions: %w", err)
 	}
 	failpoint.Hit(failpoint.RestoreForgotten)
@@ -154,6 +155,20 @@ func (t *Target) setExecuted(ctx context.Context) error {
 		return fmt.Errorf("tell the target which transactions the base holds: %w", err)
 	}
 	return nil
+}
+
+// emptyLog empties the binary log and the account of what was executed. MariaDB waits there until InnoDB's log is flushed, which a relaxed one is once a
+// second. A restore that dies in between relaxes it again when it is taken up.
+func (t *Target) emptyLog(ctx context.Context) error {
+	if !t.version.mariadb() {
+		return t.control.exec(ctx, t.version.forget())
+	}
+	return errors.Join(
+		t.control.exec(ctx, setGlobal(flushAtCommit, "1")), // or what follows writes the log, and does not flush it
+		t.control.exec(ctx, "FLUSH LOCAL ENGINE LOGS"),
+		t.control.exec(ctx, t.version.forget()),
+		t.control.exec(ctx, setGlobal(flushAtCommit, relaxedFlush)),
+	)
 }
 
 // executed reads what the target has executed.
