@@ -232,11 +232,11 @@ func TestToolKilled(t *testing.T) {
 			}
 			return true
 		}
-		kills, after := 0, 100*time.Millisecond
+		kills, after := 0, 30*time.Millisecond
 		for run(after) {
 			kills++
-			after += after/8 + time.Duration(rand.Int64N(int64(150*time.Millisecond))) // a busy machine gets there too
-			if kills > 40 {
+			after += after/8 + time.Duration(rand.Int64N(int64(40*time.Millisecond))) // a busy machine gets there too
+			if kills > 60 {
 				t.Fatal("the restore never ends")
 			}
 		}
