@@ -20,9 +20,10 @@ type baseCmd struct {
 	archiveFlag
 	Source string `placeholder:"URL" help:"The database, as capture takes it; not needed with --from-history."`
 	databaseOptions
-	FromHistory bool          `help:"PostgreSQL: make it of the last base and the record behind that, and do not read the source."`
+	FromHistory bool          `help:"Make it of the last base and the record behind that, and do not read the source (MySQL, MariaDB: with --scratch)."`
 	Memory      byteSize      `default:"1GiB" help:"With --from-history: what working that out may take; with less, the record is read several times."`
-	Scratch     string        `placeholder:"URL" help:"With --from-history: a server to make it on where the record alone does not tell, such as behind a change of the schema; a database is made there, and removed."`
+	Scratch     string        `placeholder:"URL" help:"With --from-history: a server to make it on where the record alone does not tell, such as behind a change of the schema; a database is made there, and removed. MySQL, MariaDB: an empty server of the source's series, which is restored into, and emptied again."`
+	Serve       string        `placeholder:"HOST:PORT" help:"MySQL, MariaDB: where a scratch server on another machine reaches this one."`
 	Reason      string        `default:"asked for" help:"Why, for the record."`
 	Proof       bool          `help:"PostgreSQL: make it a place in the order of commits, so that a restore from another base can be compared with it; takes a free slot, and waits for running write transactions."`
 	Schedule    time.Duration `placeholder:"AGE" help:"Stay, and take a base whenever the last one is this old, such as 24h (beside a capture with --base-every 0)."`
@@ -56,8 +57,8 @@ func (c *baseCmd) Run(a *app) error {
 		return &usageError{"--scratch goes with --from-history"}
 	}
 	if c.FromHistory {
-		if ar.Identity.Engine != enginePostgres {
-			return &usageError{"--from-history goes with a record of PostgreSQL; this one is of " + ar.Identity.Engine}
+		if ar.Identity.Engine != enginePostgres && c.Scratch == "" {
+			return &usageError{"a record of " + ar.Identity.Engine + " is made into a base on a server: name an empty one with --scratch"}
 		}
 		boundMemory(int64(c.Memory))
 	}
@@ -141,7 +142,7 @@ func (c *baseCmd) take(a *app, ar *archive.Archive) error {
 func (c *baseCmd) rollForward(a *app, ar *archive.Archive) error {
 	bars := newBars(a.stderr, c.JSON)
 	started := time.Now()
-	at := &scratch{url: c.Scratch, pgDump: c.PgDump, log: zerolog.Nop(), told: func(why error) {
+	at := &scratch{url: c.Scratch, serve: c.Serve, pgDump: c.PgDump, log: zerolog.Nop(), told: func(why error) {
 		fmt.Fprintf(a.stderr, "made on the scratch server, since %v\n", why)
 	}}
 	b, err := rollForward(a.ctx, ar, at, pgtarget.RollForwardOptions{
@@ -160,6 +161,9 @@ func (c *baseCmd) rollForward(a *app, ar *archive.Archive) error {
 // rollForward makes a base of the last one of the record and what follows it, or returns that if it holds all there is. An error
 // that wraps pgtarget.ErrOnlyLive says that the record does not tell enough, and that there is no scratch server which would do.
 func rollForward(ctx context.Context, ar *archive.Archive, at *scratch, o pgtarget.RollForwardOptions) (*archive.Base, error) {
+	if ar.Identity.Engine != enginePostgres {
+		return at.mysqlBase(ctx, ar, o)
+	}
 	plan, err := restore.MakePlan(ctx, ar, pgtarget.Dialect{}, restore.Goal{Kind: restore.Latest})
 	if errors.Is(err, restore.ErrDefinitionChanged) {
 		return nil, fmt.Errorf("%w: %w", pgtarget.ErrOnlyLive, err)

@@ -17,6 +17,7 @@ import (
 // scratch is a server on which bases are made that the record alone does not make.
 type scratch struct {
 	url    string // "" for none
+	serve  string // where it reaches this machine; MySQL and MariaDB
 	pgDump string
 	log    zerolog.Logger
 	told   func(why error) // is told why the server is used

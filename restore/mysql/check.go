@@ -245,7 +245,11 @@ func (t *Target) checkEmpty(ctx context.Context) error {
 		if len(rows) > 4 {
 			more = " and more"
 		}
-		return fmt.Errorf("%w: it has the databases %s%s: restore into a fresh server, or add --force", restore.ErrNotEmpty, strings.Join(names, ", "), more)
+		advice := "restore into a fresh server, or add --force"
+		if t.scratch {
+			advice = "everything in a scratch server would be taken for the source's, and removed: use a fresh one"
+		}
+		return fmt.Errorf("%w: it has the databases %s%s: %s", restore.ErrNotEmpty, strings.Join(names, ", "), more, advice)
 	}
 	return t.checkHistory(ctx)
 }

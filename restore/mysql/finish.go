@@ -24,8 +24,10 @@ func (t *Target) finish(ctx context.Context) error {
 	if err := t.findPrepared(ctx); err != nil {
 		return err
 	}
-	if err := t.settleEvents(ctx); err != nil {
-		return err
+	if !t.scratch { // where events must not run
+		if err := t.settleEvents(ctx); err != nil {
+			return err
+		}
 	}
 	if err := t.warnNumbers(ctx); err != nil {
 		return err
@@ -37,23 +39,32 @@ func (t *Target) finish(ctx context.Context) error {
 // findPrepared warns of XA transactions that were prepared before the cut and decided
 // behind it.
 func (t *Target) findPrepared(ctx context.Context) error {
+	all, err := t.prepared(ctx)
+	for _, id := range all {
+		t.warn("an XA transaction is prepared and was not decided at this point: it holds its locks until XA COMMIT %s or XA ROLLBACK %s", id, id)
+	}
+	return err
+}
+
+// prepared returns the XA transactions that are prepared, as XA COMMIT and XA ROLLBACK take them.
+func (t *Target) prepared(ctx context.Context) ([]string, error) {
 	rows, err := t.control.query(ctx, "XA RECOVER")
 	if err != nil {
-		return fmt.Errorf("look for prepared XA transactions: %w", err)
+		return nil, fmt.Errorf("look for prepared XA transactions: %w", err)
 	}
+	var all []string
 	for _, r := range rows {
 		var global, branch int
 		data := r.text(3)
 		if _, err := fmt.Sscan(r.text(1), &global); err != nil {
-			return fmt.Errorf("look for prepared XA transactions: %w", err)
+			return nil, fmt.Errorf("look for prepared XA transactions: %w", err)
 		}
 		if _, err := fmt.Sscan(r.text(2), &branch); err != nil || global+branch > len(data) {
-			return fmt.Errorf("look for prepared XA transactions: %q of %d and %d bytes", data, global, branch)
+			return nil, fmt.Errorf("look for prepared XA transactions: %q of %d and %d bytes", data, global, branch)
 		}
-		id := fmt.Sprintf("X'%x', X'%x', %s", data[:global], data[global:global+branch], r.text(0))
-		t.warn("an XA transaction is prepared and was not decided at this point: it holds its locks until XA COMMIT %s or XA ROLLBACK %s", id, id)
+		all = append(all, fmt.Sprintf("X'%x', X'%x', %s", data[:global], data[global:global+branch], r.text(0)))
 	}
-	return nil
+	return all, nil
 }
 
 // Verify implements restore.Target.

@@ -26,7 +26,7 @@ func (t *Target) loadBase(ctx context.Context) error {
 		return nil
 	}
 	l := &loader{
-		archive: t.job.Archive, base: b, workers: max(t.job.Workers, 1), mariadb: t.version.mariadb(), control: t.control,
+		archive: t.job.Archive, base: b, workers: max(t.job.Workers, 1), mariadb: t.version.mariadb(), scratch: t.scratch, control: t.control,
 		connect: t.cfg.connectLoader, warn: t.warn,
 		progress: func(rows, total int64) { t.job.Progress(restore.PhaseBase, rows, total, "rows") },
 	}
@@ -39,6 +39,7 @@ type loader struct {
 	base     *archive.Base
 	workers  int
 	mariadb  bool
+	scratch  bool // see Target
 	control  *conn
 	connect  func(context.Context) (*conn, error) // a session that may send files
 	progress func(rows, total int64)
@@ -147,6 +148,10 @@ func (l *loader) openNotes(ctx context.Context) error {
 			return fmt.Errorf("prepare the target for the base: %w", err)
 		}
 	}
+	return l.readNotes(ctx)
+}
+
+func (l *loader) readNotes(ctx context.Context) error {
 	l.done = make(map[string]bool)
 	rows, err := l.control.query(ctx, "SELECT name FROM txreel_restore.steps")
 	if err != nil {

@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"txreel/internal/failpoint"
 	"txreel/restore"
@@ -47,12 +48,8 @@ func (t *Target) plan() [4]string {
 // checkProgress looks for an interrupted restore in the target. One with another
 // plan is an error.
 func (t *Target) checkProgress(ctx context.Context) (phase, error) {
-	n, err := t.control.value(ctx, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = "+literal(bookSchema)+" AND table_name = 'progress'")
-	if err != nil {
-		return phaseNone, fmt.Errorf("look for an interrupted restore: %w", err)
-	}
-	if n == "0" {
-		return phaseNone, nil
+	if there, err := t.hasBookTable(ctx, "progress"); err != nil || !there {
+		return phaseNone, err
 	}
 	rows, err := t.control.query(ctx, "SELECT archive, epoch, base, cut, phase FROM txreel_restore.progress")
 	if err != nil {
@@ -60,6 +57,9 @@ func (t *Target) checkProgress(ctx context.Context) (phase, error) {
 	}
 	if len(rows) == 0 {
 		return phaseNone, nil
+	}
+	if err := t.checkKind(ctx); err != nil {
+		return phaseNone, err
 	}
 	have := [4]string{rows[0].text(0), rows[0].text(1), rows[0].text(2), rows[0].text(3)}
 	if want := t.plan(); have != want {
@@ -72,7 +72,11 @@ func (t *Target) checkProgress(ctx context.Context) (phase, error) {
 
 // openBook makes the book of a restore that begins.
 func (t *Target) openBook(ctx context.Context) error {
-	for _, sql := range bookSQL {
+	statements := bookSQL
+	if t.scratch {
+		statements = append(slices.Clone(statements), scratchSQL)
+	}
+	for _, sql := range statements {
 		if err := t.control.exec(ctx, sql); err != nil {
 			return fmt.Errorf("make schema %s in the target: %w", bookSchema, err)
 		}

@@ -52,6 +52,7 @@ type Target struct {
 	period   time.Duration           // of heartbeats; heartbeatPeriod but in tests
 	link     func(net.Conn) net.Conn // around a replica's connection, in tests
 
+	scratch    bool   // what is restored is read, and removed
 	account    string // the restore's own
 	accountWas string // what the server said of it before the replay
 	sparesMu   sync.Mutex

@@ -16,9 +16,12 @@ func accountName(a *mybase.Account) string {
 	return literal(a.User) + "@" + literal(a.Host)
 }
 
+// stepAccountsListed is the note behind those of the accounts that the target had.
+const stepAccountsListed = "accounts listed"
+
 // own notes which accounts the target had before the restore: they stay as they are.
 func (l *loader) own(ctx context.Context, s *conn) error {
-	if l.done["accounts listed"] {
+	if l.done[stepAccountsListed] {
 		return nil
 	}
 	rows, err := s.query(ctx, "SELECT User, Host FROM mysql.user")
@@ -26,16 +29,16 @@ func (l *loader) own(ctx context.Context, s *conn) error {
 		return fmt.Errorf("list the target's accounts: %w", err)
 	}
 	for _, r := range rows {
-		if err := l.note(ctx, "account of the target: "+literal(r.text(0))+"@"+literal(r.text(1))); err != nil {
+		if err := l.note(ctx, "account of the target: "+accountKey(r.text(0), r.text(1))); err != nil {
 			return err
 		}
 	}
-	return l.note(ctx, "accounts listed")
+	return l.note(ctx, stepAccountsListed)
 }
 
 // kept reports whether an account was the target's before.
 func (l *loader) kept(a *mybase.Account) bool {
-	return l.done["account of the target: "+literal(a.User)+"@"+literal(a.Host)]
+	return l.done["account of the target: "+accountKey(a.User, a.Host)]
 }
 
 // createAccounts makes users and roles, in rounds, since one may have another as its
@@ -51,6 +54,7 @@ func (l *loader) createAccounts(ctx context.Context, s *conn) error {
 	for i := range l.accounts.Accounts {
 		a := &l.accounts.Accounts[i]
 		switch {
+		case l.kept(a) && a.Create != "" && l.scratch: // it is not read from there
 		case l.kept(a) && a.Create != "":
 			l.warn("account %s was in the target already, and was left as it is", accountName(a))
 		case a.Create != "" && !l.done["account: "+accountName(a)]:

@@ -187,6 +187,14 @@ func (b *baseRun) open(ctx context.Context) (err error) {
 	if err := b.access.checkBase(); err != nil {
 		return err
 	}
+	if err := b.openReaders(ctx); err != nil {
+		return err
+	}
+	return b.readServer(ctx)
+}
+
+// openReaders opens the sessions that read rows.
+func (b *baseRun) openReaders(ctx context.Context) error {
 	for range b.Jobs {
 		c, err := b.connect(ctx)
 		if err != nil {
@@ -213,7 +221,7 @@ func (b *baseRun) open(ctx context.Context) (err error) {
 			}
 		}
 	}
-	return b.readServer(ctx)
+	return nil
 }
 
 func (b *baseRun) connect(ctx context.Context) (*Conn, error) {

@@ -19,13 +19,11 @@ func (b *baseRun) describe(ctx context.Context) error {
 	if b.engine.DefinedUntil == "" {
 		b.engine.DefinedUntil = string(b.base.Position)
 	}
-	if err := b.readCoverage(ctx); err != nil {
+	b.coverTables()
+	if err := b.readMissing(ctx); err != nil {
 		return err
 	}
-	if err := b.putJSON(ctx, mybase.SchemaObject, &b.schema); err != nil {
-		return err
-	}
-	if err := b.putJSON(ctx, mybase.AccountsObject, &b.accounts); err != nil {
+	if err := b.putDefinitions(ctx); err != nil {
 		return err
 	}
 	b.base.Server, b.base.Coverage = b.control.Version, b.coverage
@@ -33,15 +31,24 @@ func (b *baseRun) describe(ctx context.Context) error {
 	return err
 }
 
-// readCoverage says what of the server the base and the record behind it hold, and how
+// putDefinitions stores what is not rows.
+func (b *baseRun) putDefinitions(ctx context.Context) error {
+	if err := b.putJSON(ctx, mybase.SchemaObject, &b.schema); err != nil {
+		return err
+	}
+	return b.putJSON(ctx, mybase.AccountsObject, &b.accounts)
+}
+
+// coverTables says what of the server the base and the record behind it hold, and how
 // exactly (Invariant 9).
-func (b *baseRun) readCoverage(ctx context.Context) error {
+func (b *baseRun) coverTables() {
 	e := &b.engine
 	rule := map[mybase.Rule]string{
 		mybase.RuleLogStatus:   "performance_schema.log_status before, and the same place in the log after all sessions had their view",
 		mybase.RuleGTIDBracket: "the same place in the log and the same gtid_executed before and after all sessions had their view, compared with the record",
 		mybase.RuleAligned:     "all sessions' views stand at the same place in the log",
 		mybase.RuleReadLock:    "FLUSH TABLES WITH READ LOCK while the sessions took their views",
+		mybase.RuleRestored:    "a server into which the record was restored",
 	}[e.Rule]
 	b.cover(archive.Exact, "rows of InnoDB tables", fmt.Sprintf("as of GTID set %s, %s:%d: %s", b.base.Position, e.File, e.Offset, rule))
 	var others, versioned, elsewhere []string
@@ -81,7 +88,6 @@ func (b *baseRun) readCoverage(ctx context.Context) error {
 		b.cover(archive.Bounded, "rows changed by cascading foreign keys", "they are not in the log of this version; a restore's server changes them again by itself, exactly; an export of changes does not show them")
 	}
 	b.cover(archive.Missing, "the server's own databases", "mysql, sys and performance_schema besides accounts: time zone tables, plugins, loadable functions, servers (CREATE SERVER), settings, statistics")
-	return b.readMissing(ctx)
 }
 
 // some lists names, not too many of them.

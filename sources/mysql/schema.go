@@ -17,14 +17,8 @@ const systemSchemas = "('mysql', 'information_schema', 'performance_schema', 'sy
 // readDefinitions reads what is not rows, while the readers hold the snapshot. What
 // changes definitions is held back meanwhile, or FinishBase finds it in the record.
 func (b *baseRun) readDefinitions(ctx context.Context) error {
-	// What stored programs are written in stays as it is.
-	if err := b.control.Exec(ctx, "SET SESSION character_set_results = NULL"); err != nil {
-		return wrapSQL("prepare a session of the base", err)
-	}
-	for _, read := range []func(context.Context) error{b.readDatabases, b.readTables, b.readViews, b.readRoutines, b.readTriggers, b.readEvents, b.readAccounts} {
-		if err := read(ctx); err != nil {
-			return err
-		}
+	if err := b.readObjects(ctx); err != nil {
+		return err
 	}
 	if !b.held {
 		set, err := b.control.executed(ctx)
@@ -35,6 +29,20 @@ func (b *baseRun) readDefinitions(ctx context.Context) error {
 	}
 	if !b.BlockDDL {
 		return b.unlockInstance(ctx)
+	}
+	return nil
+}
+
+// readObjects reads all definitions.
+func (b *baseRun) readObjects(ctx context.Context) error {
+	// What stored programs are written in stays as it is.
+	if err := b.control.Exec(ctx, "SET SESSION character_set_results = NULL"); err != nil {
+		return wrapSQL("prepare a session of the base", err)
+	}
+	for _, read := range []func(context.Context) error{b.readDatabases, b.readTables, b.readViews, b.readRoutines, b.readTriggers, b.readEvents, b.readAccounts} {
+		if err := read(ctx); err != nil {
+			return err
+		}
 	}
 	return nil
 }

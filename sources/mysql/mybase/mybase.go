@@ -29,6 +29,9 @@ const (
 	RuleAligned Rule = "aligned snapshots"
 	// RuleReadLock is both's: FLUSH TABLES WITH READ LOCK held commits back for the moment.
 	RuleReadLock Rule = "read lock"
+	// RuleRestored is that of a base that was read from another server than the source, into which the record had been
+	// restored, and nothing else.
+	RuleRestored Rule = "restored"
 )
 
 // Engine is archive.Base.Engine of a MySQL or MariaDB base.
