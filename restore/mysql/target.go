@@ -164,6 +164,10 @@ func (t *Target) emptyLog(ctx context.Context) error {
 	if !t.version.mariadb() {
 		return t.control.exec(ctx, t.version.forget())
 	}
+	note := "INSERT IGNORE INTO txreel_restore.settings SELECT " + literal(flushAtCommit) + ", @@GLOBAL." + flushAtCommit // which relax has not, where it was relaxed already
+	if err := t.control.exec(ctx, note); err != nil {
+		return err
+	}
 	return errors.Join(
 		t.control.exec(ctx, setGlobal(flushAtCommit, "1")), // or what follows writes the log, and does not flush it
 		t.control.exec(ctx, "FLUSH LOCAL ENGINE LOGS"),
