@@ -31,8 +31,9 @@ type captureCmd struct {
 	FlushSize      byteSize      `default:"8MiB" help:"Ship a segment when it is this large, compressed."`
 	Heartbeat      time.Duration `default:"1m" help:"Ship a segment at least this often, also when nothing happens."`
 	BaseEvery      time.Duration `default:"24h" help:"Take a base when the last one is this old and not all there is; 0: never for that reason."`
-	BaseFrom       string        `enum:"source,history" default:"source" help:"What such a base is made of: source reads every table; history the last base and the record behind that, and the source only where these do not tell (PostgreSQL)."`
-	BaseScratch    string        `placeholder:"URL" help:"PostgreSQL, with --base-from history: a server to make it on where the record alone does not tell, such as behind a change of the schema; a database is made there, and removed."`
+	BaseFrom       string        `enum:"source,history" default:"source" help:"What such a base is made of: source reads every table; history the last base and the record behind that, and the source only where these do not tell (MySQL, MariaDB: with --base-scratch)."`
+	BaseScratch    string        `placeholder:"URL" help:"With --base-from history: a server to make it on where the record alone does not tell, such as behind a change of the schema; a database is made there, and removed. MySQL, MariaDB: an empty server of the source's series, which is restored into, and emptied again."`
+	BaseServe      string        `placeholder:"HOST:PORT" help:"MySQL, MariaDB: where that server, on another machine, reaches this one."`
 	SchemaEvery    time.Duration `default:"1h" help:"PostgreSQL without a log of definitions: look this often what the schema is; 0: never."`
 	SequenceSample time.Duration `default:"10s" help:"PostgreSQL: sample sequences into the record this often at most, while there is traffic; 0 switches it off."`
 	GlobalsEvery   time.Duration `default:"1m" help:"PostgreSQL: look this often whether roles and settings have changed, and record them if so; 0 switches it off."`
@@ -54,8 +55,8 @@ func (c *captureCmd) folding() (int64, error) {
 	case c.BaseFrom != fromHistory:
 		return 0, nil
 	}
-	if isMySQL(c.Source) {
-		return 0, &usageError{"--base-from history goes with a PostgreSQL source"}
+	if isMySQL(c.Source) && c.BaseScratch == "" {
+		return 0, &usageError{"--base-from history makes bases of MySQL and MariaDB on a server: name an empty one with --base-scratch"}
 	}
 	return historyMemory, nil
 }
@@ -368,7 +369,7 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	keeper := newBaseKeeper(a, epoch.Number, r.database, keeperTimes{base: r.BaseEvery, schema: r.SchemaEvery}, r.log)
 	if r.BaseFrom == fromHistory {
 		keeper.history = func(ctx context.Context, reason string) (*archive.Base, error) {
-			at := &scratch{url: r.BaseScratch, pgDump: r.PgDump, log: r.log, told: func(why error) { r.log.Info().AnErr("why", why).Msg("a base is made on the scratch server") }}
+			at := &scratch{url: r.BaseScratch, serve: r.BaseServe, pgDump: r.PgDump, log: r.log, told: func(why error) { r.log.Info().AnErr("why", why).Msg("a base is made on the scratch server") }}
 			return rollForward(ctx, a, at, pgtarget.RollForwardOptions{Jobs: r.BaseJobs, Memory: historyMemory, SpillDir: r.SpillDir, Reason: reason})
 		}
 	}

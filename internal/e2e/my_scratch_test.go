@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +23,7 @@ func TestMyBaseFromScratch(t *testing.T) {
 				create table parent (id int primary key); create table child (id int primary key, p int, foreign key (p) references parent (id) on delete cascade);
 				insert into doc (n, b, m) values (1, x'0009005c0a', 'sad'), (2, null, 'ok'), (3, repeat('z', 70000), null); insert into bag values ('twice', 1), ('twice', 1);
 				insert into parent values (1), (2); insert into child values (1, 1), (2, 2);
-				create user app identified by 'secret'; grant select on shop.* to app; create user stays identified by 'other'; create role readers`)
+				create user app identified by 'secret'; grant select on shop.* to app; create user stays identified by 'other'; create role readers; create user shared identified by 'ours'`)
 			s.each("create event kept on schedule every 1 hour do delete from bag", "create event asleep on schedule every 1 second disable do delete from doc")
 			s.capture("--base-every", "0")
 			a := s.waitArchive()
@@ -47,6 +49,7 @@ func TestMyBaseFromScratch(t *testing.T) {
 			}
 			scratch := s.target()
 			alone.hidden = append(alone.hidden, scratch.Password())
+			scratch.MustExec(t, "", "create user shared identified by 'theirs'; create user another identified by 'theirs'")
 			untouched := dumpOf(t, scratch)
 			command := []string{"base", "--from-history", "--json", "--scratch", scratch.URL("")}
 			there := func(name string) bool {
@@ -141,4 +144,89 @@ func (s *mySite) each(statements ...string) {
 func (s *mySite) hide(m *dbtest.MySQL) *dbtest.MySQL {
 	s.hidden = append(s.hidden, m.Password())
 	return m
+}
+
+// TestMyScratchKilled kills runs at moments ever later, while the record goes on, until one gets through: the archive verifies, the base is exact, and
+// the scratch server is as it was.
+func TestMyScratchKilled(t *testing.T) {
+	t.Parallel()
+	for _, flavor := range dbtest.Flavors() {
+		t.Run(flavor, func(t *testing.T) {
+			t.Parallel()
+			s := newMySite(t, flavor, nil)
+			s.exec(`create table t (id int auto_increment primary key, v varchar(50)); create user app identified by 'secret'`)
+			s.capture("--base-every", "0")
+			a := s.waitArchive()
+			s.waitBases(a, 1, 1)
+			scratch := s.hide(s.target())
+			untouched := dumpOf(t, scratch)
+			write := func(n int) {
+				s.exec(fmt.Sprintf("insert into t (v) values ('a'), ('b'); update t set v = concat(id, 'x'); create table n%d (id int primary key) select id from t; create user u%d; grant select on shop.t to u%d", n, n, n))
+			}
+			alone := s.place
+			alone.source = nil
+			kills, written := 0, 0
+			for range 3 {
+				for after := 30 * time.Millisecond; ; after += time.Duration(rand.Int64N(int64(100 * time.Millisecond))) {
+					write(written)
+					written++
+					s.waitPast(a, s.here())
+					p := alone.start("base", "--from-history", "--scratch", scratch.URL(""))
+					select {
+					case <-p.done:
+					case <-time.After(after):
+						p.kill()
+					}
+					if p.result(patience()).code == 0 {
+						break
+					}
+					if kills++; kills > 200 {
+						t.Fatal("the base is never made")
+					}
+				}
+			}
+			t.Logf("%d kills", kills)
+			s.waitPast(a, s.here())
+			want := dumpOf(t, s.my)
+			alone.must("base", "--from-history", "--scratch", scratch.URL(""))
+			if diff := dbtest.DiffMySQL(untouched, dumpOf(t, scratch)); diff != "" {
+				t.Errorf("the scratch server is not what it was:\n%s", diff)
+			}
+			alone.must("verify", "--full")
+			bases, err := a.Bases(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, b := range bases[max(1, len(bases)-2):] {
+				equal(t, want, s.restore("--base", b.ID))
+			}
+		})
+	}
+}
+
+// TestMyCaptureFromScratch lets a capture make its bases on a scratch server.
+func TestMyCaptureFromScratch(t *testing.T) {
+	t.Parallel()
+	for _, flavor := range dbtest.Flavors() {
+		t.Run(flavor, func(t *testing.T) {
+			t.Parallel()
+			s := newMySite(t, flavor, nil)
+			s.exec(`create table t (id int auto_increment primary key, v varchar(50))`)
+			if r := s.run("capture", "--base-from", "history"); r.code != 2 || !contains(r.stderr, "--base-scratch") {
+				t.Errorf("without a scratch server: exit code %d\n%s", r.code, tail(r.stderr, 5))
+			}
+			scratch := s.hide(s.target())
+			s.capture("--base-every", "1s", "--base-from", "history", "--base-scratch", scratch.URL(""))
+			a := s.waitArchive()
+			s.waitBases(a, 1, 1)
+			eventually(t, 2*time.Minute, "the capture makes a base of the record", func() bool {
+				s.exec(`insert into t (v) values ('more'); alter table t comment 'changed'`)
+				bases, err := a.Bases(t.Context(), 1)
+				return err == nil && bases[len(bases)-1].From != nil
+			})
+			s.exec(`alter table t add column n int default 7; insert into t (v) values ('last')`)
+			s.waitPast(a, s.here())
+			equal(t, dumpOf(t, s.my), s.restore())
+		})
+	}
 }
