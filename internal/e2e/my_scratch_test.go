@@ -234,3 +234,47 @@ func TestMyCaptureFromScratch(t *testing.T) {
 		})
 	}
 }
+
+// TestMyScratchCorpus makes bases on a scratch server of statements of every kind, values of every type and objects of every sort, that only the record
+// has and then that a base made so has, and restores from them.
+func TestMyScratchCorpus(t *testing.T) {
+	t.Parallel()
+	for _, flavor := range dbtest.Flavors() {
+		t.Run(flavor, func(t *testing.T) {
+			t.Parallel()
+			settings := []string{"local_infile=ON", "event_scheduler=OFF"}
+			s := newMySite(t, flavor, nil, settings...)
+			s.capture("--base-every", "0")
+			a := s.waitArchive()
+			s.waitBases(a, 1, 1)
+			scratch := s.hide(s.target(settings...))
+			untouched := dumpOf(t, scratch)
+			makeBase := func() (b struct {
+				ID string `json:"id"`
+			}) {
+				t.Helper()
+				s.waitPast(a, s.here())
+				s.must("base", "--from-history", "--json", "--scratch", scratch.URL("")).decode(t, &b)
+				after := dumpOf(t, scratch)
+				if public := "ROLE `PUBLIC`"; after.Definitions[public] == "" { // nothing removes it once something was granted to it
+					delete(after.Definitions, public)
+				}
+				if diff := dbtest.DiffMySQL(untouched, after); diff != "" {
+					t.Errorf("the scratch server is not what it was:\n%s", diff)
+				}
+				return b
+			}
+			s.script("restore/mysql", "corpus", "corpus-"+flavor)
+			half := makeBase()
+			equal(t, dumpOf(t, s.my), s.restoreInto(s.target(settings...), "--base", half.ID))
+			s.my.MustExec(t, "c", `update numbers set n = 1 where id = 2; update texts set lt = 'changed' where id < 4; delete from parent where id = 1;
+				insert into myisam values (3, 'c'); alter table keyless add column later int default 5; rename table words to w2, compact to words, w2 to compact;
+				insert into counter (a) values (3); alter event e_on disable; alter event `+"`e ON COMPLETION PRESERVE off`"+` enable`)
+			s.waitPast(a, s.here())
+			want := dumpOf(t, s.my)
+			equal(t, want, s.restoreInto(s.target(settings...), "--base", half.ID))
+			equal(t, want, s.restoreInto(s.target(settings...), "--base", makeBase().ID))
+			s.must("verify", "--full")
+		})
+	}
+}

@@ -87,6 +87,9 @@ func (s *Scratch) Check(ctx context.Context, j *restore.Job) (bool, error) {
 		if err := s.checkBare(ctx); err != nil {
 			return resumed, err
 		}
+		if err := s.checkPublic(ctx); err != nil {
+			return resumed, err
+		}
 	}
 	if s.own, err = s.ownAccounts(ctx); err != nil {
 		return resumed, err

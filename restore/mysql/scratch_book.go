@@ -93,6 +93,9 @@ func (s *Scratch) ownAccounts(ctx context.Context) (map[string]bool, error) {
 	}
 	own := make(map[string]bool)
 	for _, a := range all {
+		if a.Role && a.User == rolePublic { // nobody makes it or drops it, and checkPublic has looked
+			continue
+		}
 		if !l.done[stepAccountsListed] || l.kept(&a) {
 			own[accountKey(a.User, a.Host)] = true
 		}

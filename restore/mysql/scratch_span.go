@@ -7,6 +7,7 @@ import (
 
 	"txreel/archive"
 	"txreel/change"
+	"txreel/restore"
 	"txreel/sources/mysql/mybase"
 )
 
@@ -28,6 +29,24 @@ func (s *Scratch) accounts(ctx context.Context) ([]mybase.Account, error) {
 		all = append(all, mybase.Account{User: r.text(0), Host: r.text(1), Role: r.text(2) == "Y"})
 	}
 	return all, nil
+}
+
+// checkPublic refuses a MariaDB that has granted something to everybody: it would be taken for the source's.
+func (s *Scratch) checkPublic(ctx context.Context) error {
+	if !s.version.mariadb() {
+		return nil
+	}
+	const none, unknown = 1141, 1064 // grants, and before 10.11 the role
+	rows, err := s.control.query(ctx, "SHOW GRANTS FOR PUBLIC")
+	if err != nil && !isError(err, none, unknown) {
+		return fmt.Errorf("read what the scratch server grants to PUBLIC: %w", err)
+	}
+	for _, r := range rows {
+		if !strings.HasPrefix(r.text(0), "GRANT USAGE ON *.*") {
+			return fmt.Errorf("%w: the scratch server grants something to everybody, which would be taken for the source's: REVOKE ALL PRIVILEGES, GRANT OPTION FROM PUBLIC", restore.ErrNotEmpty)
+		}
+	}
+	return nil
 }
 
 // readSpan looks through what will be replayed: for the source's place in its log at the cut, and for statements about accounts that the

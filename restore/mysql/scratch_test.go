@@ -133,8 +133,15 @@ func TestScratchRefusals(t *testing.T) {
 			{name: "an account of its own", source: "CREATE USER root@elsewhere IDENTIFIED BY 'x'", want: "that the source does not use", is: ErrOnlySource},
 			{name: "an account by hand", source: "DELETE FROM mysql.db WHERE user = 'nobody'; CREATE USER a; DELETE FROM mysql.db; INSERT INTO mysql.db (Host, Db, User) VALUES ('h', 'd', 'a')", want: "that the source does not use", is: ErrOnlySource},
 			{name: "prepared", source: "CREATE TABLE d.x (id INT PRIMARY KEY); XA START 'undecided'; INSERT INTO d.x VALUES (1); XA END 'undecided'; XA PREPARE 'undecided'", want: "1 XA transactions are prepared", is: ErrOnlySource},
+			{name: "granted to everybody", target: "GRANT SELECT ON precious.* TO PUBLIC", want: "FROM PUBLIC", is: restore.ErrNotEmpty},
 		} {
+			if strings.HasSuffix(c.target, "TO PUBLIC") && target.Flavor == "mysql" {
+				continue // which has no such role
+			}
 			t.Run(c.name, func(t *testing.T) {
+				if strings.HasSuffix(c.target, "TO PUBLIC") {
+					defer target.MustExec(t, "", "SET sql_log_bin = 0; REVOKE ALL PRIVILEGES, GRANT OPTION FROM PUBLIC; DELETE FROM mysql.global_priv WHERE User = 'PUBLIC'; FLUSH PRIVILEGES")
+				}
 				empty(t, source)
 				empty(t, target)
 				r := record(t, source)
