@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"txreel/archive"
 	"txreel/restore"
@@ -44,7 +45,23 @@ func (s *scratch) mysqlBase(ctx context.Context, ar *archive.Archive, o pgtarget
 	if err := t.Discard(ctx); err != nil {
 		return nil, fmt.Errorf("base %s is made; %w", b.ID, err)
 	}
-	return b, nil
+	// One that was gone on with may stand before a base that was taken meanwhile, or in an epoch that has ended.
+	behind, err := outdated(ctx, ar, b)
+	if err != nil || !behind {
+		return b, err
+	}
+	t.Close()
+	return s.mysqlBase(ctx, ar, o)
+}
+
+// outdated reports whether the record has a base behind one.
+func outdated(ctx context.Context, ar *archive.Archive, b *archive.Base) (bool, error) {
+	epoch, err := lastEpoch(ctx, ar)
+	if err != nil || epoch != b.Epoch {
+		return true, err
+	}
+	bases, err := ar.Bases(ctx, epoch)
+	return slices.ContainsFunc(bases, func(other archive.Base) bool { return other.Seq > b.Seq }), err
 }
 
 // mysqlPlan plans to go on where an interrupted run was, unless its base is there, or to the end of the record. The plan is never nil.

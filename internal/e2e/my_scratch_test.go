@@ -190,7 +190,6 @@ func TestMyScratchKilled(t *testing.T) {
 			}
 			t.Logf("%d kills", kills)
 			s.waitPast(a, s.here())
-			want := dumpOf(t, s.my)
 			alone.must("base", "--from-history", "--scratch", scratch.URL(""))
 			if diff := dbtest.DiffMySQL(untouched, dumpOf(t, scratch)); diff != "" {
 				t.Errorf("the scratch server is not what it was:\n%s", diff)
@@ -200,12 +199,45 @@ func TestMyScratchKilled(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.overtaken(&alone, a, scratch)
 			slices.SortFunc(bases, func(x, y archive.Base) int { return cmp.Compare(x.Seq, y.Seq) })
+			want := dumpOf(t, s.my)
 			for _, b := range bases[len(bases)-2:] {
 				equal(t, want, s.restore("--base", b.ID))
 			}
 		})
 	}
+}
+
+// overtaken kills a run, takes a base of the source, and demands that the next run comes to the end of the record, behind that.
+func (s *mySite) overtaken(alone *place, a *archive.Archive, scratch *dbtest.MySQL) {
+	s.t.Helper()
+	command := []string{"base", "--from-history", "--json", "--scratch", scratch.URL("")}
+	s.exec("insert into t (v) values ('before')")
+	s.waitPast(a, s.here())
+	p := alone.start(command...)
+	eventually(s.t, patience(), "the scratch server is being restored into", func() bool {
+		return !p.alive() || len(scratch.MustQuery(s.t, "", "select 1 from information_schema.schemata where schema_name = 'shop'")) > 0
+	})
+	p.kill()
+	var live, made struct {
+		ID  string `json:"id"`
+		Seq string `json:"seq"`
+	}
+	s.exec("insert into t (v) values ('meanwhile')")
+	s.waitPast(a, s.here())
+	s.must("base", "--json").decode(s.t, &live)
+	s.exec("delete from t where v = 'before'")
+	s.waitPast(a, s.here())
+	alone.must(command...).decode(s.t, &made)
+	if made.Seq <= live.Seq {
+		s.t.Errorf("the base %s stands at %s, and one of the source at %s", made.ID, made.Seq, live.Seq)
+	}
+	s.exec("insert into t (v) values ('after')")
+	s.waitPast(a, s.here())
+	equal(s.t, dumpOf(s.t, s.my), s.restore("--base", made.ID))
+	s.exec("delete from t where v = 'after'")
+	s.waitPast(a, s.here())
 }
 
 // TestMyCaptureFromScratch lets a capture make its bases on a scratch server.
