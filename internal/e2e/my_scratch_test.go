@@ -252,7 +252,13 @@ func TestMyCaptureFromScratch(t *testing.T) {
 				t.Errorf("without a scratch server: exit code %d\n%s", r.code, tail(r.stderr, 5))
 			}
 			scratch := s.hide(s.target())
-			s.capture("--base-every", "1s", "--base-from", "history", "--base-scratch", scratch.URL(""))
+			// What a restore asks for is enough.
+			scratch.MustExec(t, "", "create user maker identified by 'its password'; grant select, insert, update, delete, create, drop, alter, index, references, trigger, event, create view, show view, "+
+				"create routine, alter routine, create user, reload, process on *.* to maker; grant "+map[string]string{
+				"mysql":   "replication client, replication_slave_admin, system_variables_admin, xa_recover_admin, role_admin, system_user, set_any_definer",
+				"mariadb": "super, replication master admin, replication slave admin, binlog admin, slave monitor, set user",
+			}[flavor]+" on *.* to maker")
+			s.capture("--base-every", "1s", "--base-from", "history", "--base-scratch", scratch.URLAs("maker", "its password", ""))
 			a := s.waitArchive()
 			s.waitBases(a, 1, 1)
 			eventually(t, 2*time.Minute, "the capture makes a base of the record", func() bool {
