@@ -33,6 +33,7 @@ func main() {
 	flag.IntVar(&b.tens, "tens", 40_000, "MySQL and MariaDB: transactions of ten rows in the backlog")
 	flag.IntVar(&b.bulk, "bulk", 2_000_000, "MySQL and MariaDB: rows of the backlog that INSERT ... SELECT made")
 	flag.IntVar(&b.tableRows, "table-rows", 250_000, "MySQL and MariaDB: rows of each of sysbench's four tables")
+	flag.StringVar(&b.dir, "dir", "", "where archives lie, such as on another disk than that of the servers (default: the system's temporary folder, as theirs)")
 	restoring := flag.String("restore-flags", "", "PostgreSQL: more flags for txreel restore in points")
 	flag.Parse()
 	b.flags = strings.Fields(*restoring)
@@ -69,7 +70,7 @@ func (b *bench) run(ctx context.Context, engine string, steps []string) (err err
 	if b.program, err = filepath.Abs(b.program); err != nil {
 		return err
 	}
-	if b.dir, err = os.MkdirTemp("", "txreel-bench-"); err != nil {
+	if b.dir, err = os.MkdirTemp(b.dir, "txreel-bench-"); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
