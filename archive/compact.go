@@ -167,7 +167,10 @@ func (r *packer) end() {
 // unpacked calls f with the objects of segments that a pack holds, pack by pack. An object in the span of a pack that is none of its
 // segments, or has another size, is not among them: somebody else put it, and it is no part of the record. What f removes is not met again.
 func (a *Archive) unpacked(ctx context.Context, epoch uint64, packs []span, f func(span, []Object) error) error {
-	after := ""
+	if len(packs) == 0 {
+		return nil
+	}
+	after := afterKey(epoch, 0, packs[0].first-1)
 	for {
 		some, err := a.Store.List(ctx, segmentsKey(epoch), after, page)
 		if err != nil {

@@ -72,19 +72,28 @@ func (a *Archive) packsOf(ctx context.Context, epoch uint64) ([]span, error) {
 	}
 }
 
+// packGuess is how much of a pack is read for its directory: enough for that of most.
+const packGuess = 64 << 10
+
 // directory reads which segments a pack holds, in order.
 func (a *Archive) directory(ctx context.Context, p span) ([]packed, error) {
-	trailer, err := a.packEnd(ctx, p, packTrailer)
+	b, err := a.packEnd(ctx, p, min(max(packTrailer, packGuess), p.size))
 	if err != nil {
 		return nil, err
 	}
-	n, err := packCount(p, trailer)
+	if len(b) < packTrailer {
+		return nil, fmt.Errorf("%w: %s has %d bytes, and ends with %d", ErrCorrupt, p.key, p.size, packTrailer)
+	}
+	n, err := packCount(p, b[len(b)-packTrailer:])
 	if err != nil {
 		return nil, err
 	}
-	b, err := a.packEnd(ctx, p, n*packEntry+packTrailer)
-	if err != nil {
-		return nil, err
+	if need := n*packEntry + packTrailer; need > int64(len(b)) {
+		if b, err = a.packEnd(ctx, p, need); err != nil {
+			return nil, err
+		}
+	} else {
+		b = b[int64(len(b))-need:]
 	}
 	return parseDirectory(p, b)
 }

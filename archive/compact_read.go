@@ -25,8 +25,7 @@ const packsFresh = 10 * time.Minute
 type packs struct {
 	mu     sync.Mutex
 	epochs map[uint64]*packList
-	last   string // the pack whose directory was read last
-	dir    []packed
+	dirs   []packDirectory // that asked for last is the last
 
 	blocks blocks
 }
@@ -36,6 +35,18 @@ type packList struct {
 	spans []span       // in order of their keys, and so of where they begin
 	reach []change.Seq // how far spans goes, up to each
 	read  time.Time    // with the monotonic clock
+}
+
+// before returns the pack that holds the last packed segment which begins at or before a transaction; false where none does.
+func (l *packList) before(seq change.Seq) (p span, ok bool) {
+	if some := l.holding(seq); len(some) > 0 {
+		return some[0], true
+	}
+	i := sort.Search(len(l.spans), func(i int) bool { return l.spans[i].first > seq }) - 1
+	if i < 0 {
+		return span{}, false
+	}
+	return l.spans[slices.IndexFunc(l.spans[:i+1], func(p span) bool { return p.last == l.reach[i] })], true
 }
 
 // holding returns the packs in whose span a transaction lies.
@@ -87,19 +98,37 @@ func (c *packs) list(ctx context.Context, a *Archive, epoch uint64, renew bool) 
 	return l, nil
 }
 
-// directory returns what a pack holds. The one read last is kept: readers go through packs in order.
+// packDirectory is what a pack holds.
+type packDirectory struct {
+	key     string
+	entries []packed
+}
+
+// dirsKept is how many directories are kept: who reads several segments at a time reads of so few packs.
+const dirsKept = 8
+
+// directory returns what a pack holds.
 func (c *packs) directory(ctx context.Context, a *Archive, p span) ([]packed, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.last == p.key {
-		return c.dir, nil
+	i := slices.IndexFunc(c.dirs, func(d packDirectory) bool { return d.key == p.key })
+	if i >= 0 {
+		d := c.dirs[i]
+		c.dirs = append(slices.Delete(c.dirs, i, i+1), d)
+		c.mu.Unlock()
+		return d.entries, nil
 	}
-	dir, err := a.directory(ctx, p)
+	c.mu.Unlock()
+	entries, err := a.directory(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	c.last, c.dir = p.key, dir
-	return dir, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.dirs) >= dirsKept {
+		c.dirs = slices.Delete(c.dirs, 0, 1)
+	}
+	c.dirs = append(c.dirs, packDirectory{p.key, entries})
+	return entries, nil
 }
 
 // ListSegments lists the segments of an epoch as Store.List does objects, those in packs among them, at the keys that they had. In

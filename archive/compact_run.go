@@ -57,17 +57,26 @@ func (a *Archive) Compact(ctx context.Context, d Deleter, p *CompactPlan, o Comp
 			}
 		}
 	}
-	if p.Nothing() {
+	// Only what was there before the wait has settled behind it: another compaction may be at work.
+	there := make(map[uint64][]span)
+	for i := range p.Epochs {
+		if e := &p.Epochs[i]; len(e.Packs) > 0 || e.Left > 0 {
+			packs, err := a.packs.list(ctx, a, e.Epoch, true)
+			if err != nil {
+				return err
+			}
+			there[e.Epoch] = packs.spans
+		}
+	}
+	if len(there) == 0 {
 		return nil
 	}
 	if err := c.settle(ctx); err != nil {
 		return err
 	}
 	for i := range p.Epochs {
-		if e := &p.Epochs[i]; len(e.Packs) > 0 || e.Left > 0 {
-			if err := c.remove(ctx, e.Epoch); err != nil {
-				return err
-			}
+		if err := c.remove(ctx, p.Epochs[i].Epoch, there[p.Epochs[i].Epoch]); err != nil {
+			return err
 		}
 	}
 	failpoint.Hit(failpoint.CompactEnding)
@@ -193,14 +202,10 @@ func settle(ctx context.Context, span time.Duration, tell func(waited time.Durat
 	}
 }
 
-// remove removes the objects of an epoch's packed segments, of each pack when it has proven whole as it is in the store now.
-func (c *compaction) remove(ctx context.Context, epoch uint64) error {
-	packs, err := c.archive.packs.list(ctx, c.archive, epoch, true)
-	if err != nil {
-		return err
-	}
+// remove removes the objects of segments that packs hold, of each pack when it has proven whole as it is in the store now.
+func (c *compaction) remove(ctx context.Context, epoch uint64, packs []span) error {
 	sound := ""
-	return c.archive.unpacked(ctx, epoch, packs.spans, func(p span, objects []Object) error {
+	return c.archive.unpacked(ctx, epoch, packs, func(p span, objects []Object) error {
 		if p.key != sound {
 			err := c.check(ctx, epoch, p)
 			if errors.Is(err, fs.ErrNotExist) {

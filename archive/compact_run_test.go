@@ -449,3 +449,95 @@ func TestVerifyPacks(t *testing.T) {
 		t.Errorf("left over: %v, %+v", err, r)
 	}
 }
+
+// TestPackedFarAway damages the first pack of many: what lies behind it, and where a capture goes on, is found without it.
+func TestPackedFarAway(t *testing.T) {
+	t.Parallel()
+	st := newMem()
+	a := newEpoch(t, st)
+	w := newWriter(t, a, 1)
+	sizes := make([]int, 60)
+	for i := range sizes {
+		sizes[i] = 2
+	}
+	writeSegments(t, w, 1, sizes...)
+	h := &history{memStore: st, Archive: a, epochs: [][]txn{model(120)}}
+	if _, err := h.compact(t, 1000, two); err != nil {
+		t.Fatal(err)
+	}
+	first := h.packKeys()[0]
+	h.objects[first] = append(bytes.Clone(h.objects[first]), 0)
+	h.reopen(t)
+	if tail, err := h.Tail(t.Context(), 1); err != nil || tail.Seq != 120 {
+		t.Errorf("tail %s, %v", tail.Seq, err)
+	}
+	for _, seq := range []change.Seq{50, 51, 119} {
+		if x, ok, err := h.Lookup(t.Context(), 1, seq); err != nil || !ok || x.Seq != seq {
+			t.Errorf("look up %s: %+v, %v", seq, x.Txn, err)
+		}
+	}
+	if got, _, err := read(h.Archive, 1, 41, 120); err != nil || len(got) != 80 {
+		t.Errorf("%d transactions, %v", len(got), err)
+	}
+	if _, _, err := read(h.Archive, 1, 1, 120); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("from the first on: %v", err)
+	}
+}
+
+// TestPackedRequests reads a packed history with a part of the requests that it took before.
+func TestPackedRequests(t *testing.T) {
+	t.Parallel()
+	st := newMem()
+	a := newEpoch(t, st)
+	w := newWriter(t, a, 1)
+	sizes := make([]int, 200)
+	for i := range sizes {
+		sizes[i] = 2
+	}
+	writeSegments(t, w, 1, sizes...)
+	h := &history{memStore: st, Archive: a, epochs: [][]txn{model(400)}}
+	requests := func() int {
+		h.reopen(t)
+		before := h.count()
+		for range 2 {
+			if got, _, err := read(h.Archive, 1, 1, 400); err != nil || len(got) != 400 {
+				t.Fatalf("%d transactions, %v", len(got), err)
+			}
+		}
+		return h.count().sub(before).all()
+	}
+	unpacked := requests()
+	if _, err := h.compact(t, 1000, 20_000); err != nil {
+		t.Fatal(err)
+	}
+	packs := len(h.packKeys())
+	if packed := requests(); packs < 3 || packed > unpacked/4 {
+		t.Errorf("%d requests with %d packs, %d without", packed, packs, unpacked)
+	} else {
+		t.Logf("%d requests with %d packs, %d without", packed, packs, unpacked)
+	}
+}
+
+// TestTwoCompactions lets one put a pack while another waits: that one removes nothing of it, as readers may not know of it yet.
+func TestTwoCompactions(t *testing.T) {
+	t.Parallel()
+	h := twoBases(t)
+	p, err := h.PlanCompact(t.Context(), CompactOptions{Before: at(100), Target: two})
+	if err != nil || p.Packs != 1 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	keys := h.segmentsOf(1)
+	other := false
+	err = h.Compact(t.Context(), h.memStore, p, CompactRun{Settle: 50 * time.Millisecond, Progress: func(step CompactStep, _, _ int64) {
+		if step == CompactSettle && !other {
+			other = true
+			packUp(t, h, 1, keys[2:4])
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := h.segmentsOf(1); !slices.Equal(left, keys[2:]) {
+		t.Errorf("left are %v", left)
+	}
+}

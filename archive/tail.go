@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"slices"
 
 	"txreel/change"
 	"txreel/segment"
@@ -16,9 +17,33 @@ import (
 const page = 1000
 
 // lastSegment returns the first Seq of the last segment that begins at or before
-// bound, and its size; zero when there is none. It takes O(log n) requests: keys are
-// in order, so it doubles its stride until it overshoots and then halves it.
+// bound, and its size; zero when there is none.
 func (a *Archive) lastSegment(ctx context.Context, epoch uint64, bound change.Seq) (seq change.Seq, size int64, err error) {
+	packs, err := a.packs.list(ctx, a, epoch, false)
+	if err != nil {
+		return 0, 0, err
+	}
+	if seq, size, err = a.lastUnpacked(ctx, epoch, bound); err != nil {
+		return 0, 0, err
+	}
+	p, ok := packs.before(bound)
+	if !ok || p.last < seq { // in the span of a pack that decides, and before it is nothing later
+		return seq, size, nil
+	}
+	dir, err := a.packs.directory(ctx, a, p)
+	if err != nil {
+		return 0, 0, err
+	}
+	i, found := slices.BinarySearchFunc(dir, bound, packed.compare)
+	if !found {
+		i-- // the first one begins with the pack
+	}
+	return dir[i].first, dir[i].size, nil
+}
+
+// lastUnpacked is lastSegment for segments that have objects of their own. It takes O(log n) requests: keys are
+// in order, so it doubles its stride until it overshoots and then halves it.
+func (a *Archive) lastUnpacked(ctx context.Context, epoch uint64, bound change.Seq) (seq change.Seq, size int64, err error) {
 	// probe looks at the segments that begin after x and moves seq to the last of
 	// them it sees. found is false when there are none up to bound; final is true when
 	// there are none behind those it saw.
@@ -27,7 +52,7 @@ func (a *Archive) lastSegment(ctx context.Context, epoch uint64, bound change.Se
 		if x > 0 {
 			after = SegmentKey(epoch, x)
 		}
-		objects, err := a.ListSegments(ctx, epoch, after, page)
+		objects, err := a.Store.List(ctx, segmentsKey(epoch), after, page)
 		if err != nil {
 			return false, false, fmt.Errorf("list segments of epoch %d: %w", epoch, err)
 		}
