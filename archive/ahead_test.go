@@ -88,3 +88,24 @@ func TestBaseAhead(t *testing.T) {
 		}
 	}
 }
+
+// TestBasesOfOneSecond takes bases one right after the other: they come in the order in which they were taken, whatever their ids.
+func TestBasesOfOneSecond(t *testing.T) {
+	t.Parallel()
+	st := newMem()
+	a := newEpoch(t, st)
+	w := newWriter(t, a, 1)
+	for i := range 12 {
+		writeSegments(t, w, 2*i+1, 2)
+		addBase(t, a, 1, w, false)
+	}
+	bases, err := a.Bases(t.Context(), 1)
+	if err != nil || len(bases) != 12 {
+		t.Fatalf("%d bases, %v", len(bases), err)
+	}
+	for i := 1; i < len(bases); i++ {
+		if bases[i].Seq < bases[i-1].Seq {
+			t.Errorf("base %d is after %s, the one before it after %s", i, bases[i].Seq, bases[i-1].Seq)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -279,6 +280,9 @@ func (a *Archive) committed(ctx context.Context, epoch uint64) ([]Base, error) {
 		return nil, err
 	}
 	all, err := a.manifests(ctx, epoch)
+	slices.SortStableFunc(all, func(x, y Base) int { // ids tell seconds: of two in one, the one that holds less is the older
+		return cmp.Or(strings.Compare(x.begun(), y.begun()), cmp.Compare(x.Seq, y.Seq), cmp.Compare(x.Upto(), y.Upto()))
+	})
 	var mends []change.Seq
 	for i := range all {
 		if all[i].Partial && len(all[i].Tables) > 0 {
@@ -290,6 +294,12 @@ func (a *Archive) committed(ctx context.Context, epoch uint64) ([]Base, error) {
 		torn := slices.ContainsFunc(mends, func(s change.Seq) bool { return s > b.Seq && s < b.Upto() })
 		return torn || b.first() < pruned.From()
 	}), err
+}
+
+// begun is the second in which the base was begun, as text that sorts.
+func (b *Base) begun() string {
+	stamp, _, _ := strings.Cut(b.ID, "-")
+	return stamp
 }
 
 // manifests returns the committed bases of an epoch, in order of their IDs.

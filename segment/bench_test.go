@@ -209,3 +209,23 @@ func BenchmarkReader(b *testing.B) {
 	}
 	b.ReportMetric(float64(records)/b.Elapsed().Seconds(), "records/s")
 }
+
+// BenchmarkIndex decodes the index of such a segment, which every plan and every restore does.
+func BenchmarkIndex(b *testing.B) {
+	var out memory
+	w, err := NewWriter(&out, testHeader)
+	check(b, err)
+	txns := newBank().plan(20_000)
+	writePlanned(b, w, txns)
+	_, err = w.Close("end")
+	check(b, err)
+	frames, err := NewFrameReader()
+	check(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		if t, _, err := frames.Tail(out.b, int64(len(out.b))); err != nil || t == nil {
+			b.Fatal("not decoded: ", err)
+		}
+	}
+	b.ReportMetric(float64(b.N*len(txns))/b.Elapsed().Seconds(), "transactions/s")
+}

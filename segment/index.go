@@ -197,6 +197,7 @@ func (d *decoder) txns(x *Index) {
 	}
 	x.Txns = make([]Entry, 0, n)
 	var e Entry
+	var t texts
 	names := 0
 	for i := range n {
 		last := e
@@ -204,16 +205,15 @@ func (d *decoder) txns(x *Index) {
 			Txn:   change.Txn{Seq: seq + change.Seq(i), Kind: change.TxnKind(d.byte())},
 			Frame: last.Frame + d.int(), Offset: d.int(),
 		}
-		e.XID = d.shared(last.XID, maxXID)
-		e.Position = change.Position(d.shared(string(last.Position), maxPosition))
+		t.id, t.position = d.shared(t.id, maxXID), d.shared(t.position, maxPosition)
 		e.CommitTime = last.CommitTime + change.Time(d.varint())
 		if x.version >= versionNotes {
 			e.Received = last.Received + change.Time(d.varint())
-			e.Note = d.shared(last.Note, change.MaxNote)
+			t.note = d.shared(t.note, change.MaxNote)
 		}
 		e.Messages, e.Bytes = d.uvarint(), d.uvarint()
-		e.Tables = d.counts(x.Tables)
-		names += len(e.XID) + len(e.Position) + len(e.Note)
+		e.Tables = d.counts(x.Tables, n-i)
+		names += len(t.id) + len(t.position) + len(t.note)
 		switch {
 		case d.err != nil:
 			return
@@ -227,15 +227,55 @@ func (d *decoder) txns(x *Index) {
 			d.fail("the ids, positions and notes up to transaction %s take more than %d bytes", e.Seq, maxNames)
 		}
 		x.Txns = append(x.Txns, e)
+		if t.keep(); len(t.ends) == together || len(t.all) > 64*together || i == n-1 {
+			t.give(x.Txns[len(x.Txns)-len(t.ends):])
+		}
 	}
 }
 
-func (d *decoder) counts(tables []change.Table) []change.TableCount {
+// together is how many entries have their texts, and about how many counts of tables lie, in one piece of memory: to keep one of them keeps that. A
+// piece for each would take longer than all the rest of decoding.
+const together = 256
+
+// texts are the ids, positions and notes of neighbouring entries.
+type texts struct {
+	id, position, note []byte // of the entry read last
+	all                []byte
+	ends               [][3]int // in all, of those of each entry
+}
+
+// keep takes those of the entry read last.
+func (t *texts) keep() {
+	var end [3]int
+	for i, b := range [...][]byte{t.id, t.position, t.note} {
+		t.all = append(t.all, b...)
+		end[i] = len(t.all)
+	}
+	t.ends = append(t.ends, end)
+}
+
+// give gives them to their entries.
+func (t *texts) give(entries []Entry) {
+	all, from := string(t.all), 0
+	for i, end := range t.ends {
+		e := &entries[i]
+		e.XID, e.Position, e.Note = all[from:end[0]], change.Position(all[end[0]:end[1]]), all[end[1]:end[2]]
+		from = end[2]
+	}
+	t.all, t.ends = t.all[:0], t.ends[:0]
+}
+
+// counts reads those of an entry; more says how many entries there are from it on.
+func (d *decoder) counts(tables []change.Table, more int) []change.TableCount {
 	n := d.count(5)
 	if n == 0 {
 		return nil
 	}
-	list := make([]change.TableCount, 0, n)
+	if len(d.room) < n {
+		d.room = make([]change.TableCount, n*min(more, max(1, together/n)))
+	}
+	list := d.room[:0:n]
+	d.room = d.room[n:]
 	for range n {
 		id := d.int()
 		c := change.TableCount{Inserts: d.uvarint(), Updates: d.uvarint(), Deletes: d.uvarint(), Truncates: d.uvarint()}
@@ -258,8 +298,9 @@ func knownKind(k change.TxnKind) bool { return k == change.TxnSource || k == cha
 // decoder reads the notation of the index and of records. The first error sticks and every later
 // call returns zero.
 type decoder struct {
-	b   []byte
-	err error
+	b    []byte
+	err  error
+	room []change.TableCount // for counts
 }
 
 func (d *decoder) fail(format string, args ...any) {
@@ -270,6 +311,11 @@ func (d *decoder) fail(format string, args ...any) {
 }
 
 func (d *decoder) uvarint() uint64 {
+	if len(d.b) > 0 && d.b[0] < 0x80 { // most are
+		v := d.b[0]
+		d.b = d.b[1:]
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(d.b)
 	if n <= 0 {
 		d.fail("it ends inside a number")
@@ -351,22 +397,19 @@ func (d *decoder) name(limit int) string {
 }
 
 // shared reads a string of at most limit bytes, of which the first are those of
-// prev.
-func (d *decoder) shared(prev string, limit int) string {
+// prev, whose memory it takes.
+func (d *decoder) shared(prev []byte, limit int) []byte {
 	n := d.uvarint()
 	if n > uint64(len(prev)) {
 		d.fail("%d bytes shared with a string of %d", n, len(prev))
-		return ""
+		return prev[:0]
 	}
 	rest := d.take(d.uvarint())
-	switch {
-	case int(n)+len(rest) > limit:
+	if int(n)+len(rest) > limit {
 		d.fail("name of %d bytes, the limit is %d", int(n)+len(rest), limit)
-		return ""
-	case len(rest) == 0 && int(n) == len(prev):
-		return prev
+		return prev[:0]
 	}
-	return prev[:n] + string(rest)
+	return append(prev[:n], rest...)
 }
 
 func appendString(b []byte, s string) []byte {
