@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/go-mysql-org/go-mysql/mysql"
 	"golang.org/x/sync/errgroup"
 
 	"txreel/archive"
@@ -285,6 +286,20 @@ func (l *loader) checkLoaded(ctx context.Context) error {
 	return nil
 }
 
+// noteFirst begins a transaction with a note. Several that wait for the sessions of a killed restore may lock each other out when these end: the server takes back
+// what one of them has done, which is nothing but the note.
+func noteFirst(ctx context.Context, session *conn, note string) (err error) {
+	for range 10 {
+		if err = session.exec(ctx, "START TRANSACTION"); err == nil {
+			err = session.exec(ctx, note)
+		}
+		if !isError(err, mysql.ER_LOCK_DEADLOCK) {
+			return err
+		}
+	}
+	return err
+}
+
 // loadChunk loads one chunk, and notes it in the same transaction.
 func (l *loader) loadChunk(ctx context.Context, session *conn, t *loadTable, c *archive.BaseObject) (err error) {
 	key := l.base.Key(c.Name)
@@ -292,12 +307,10 @@ func (l *loader) loadChunk(ctx context.Context, session *conn, t *loadTable, c *
 	// The note comes first: should a killed restore's session still be loading the chunk,
 	// this waits for it and then fails. A table without transactions is noted behind its
 	// rows, and emptied when a note is missing.
-	before, after := []string{"START TRANSACTION", note}, []string{"COMMIT"}
-	if !t.Transactional {
-		before, after = nil, []string{note}
-	}
-	for _, sql := range before {
-		if err := session.exec(ctx, sql); err != nil {
+	after := []string{note}
+	if t.Transactional {
+		after = []string{"COMMIT"}
+		if err := noteFirst(ctx, session, note); err != nil {
 			return fmt.Errorf("note chunk %s: %w", key, err)
 		}
 	}

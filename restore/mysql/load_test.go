@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -222,4 +223,59 @@ func TestParseCreateTable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNotesBehindKilled lets chunks wait for sessions of a killed restore that hold their notes, until these end: the server may find that who waits locks
+// each other out.
+func TestNotesBehindKilled(t *testing.T) {
+	both(t, func(t *testing.T, _, server *dbtest.MySQL) {
+		ctx := t.Context()
+		server.MustExec(t, "", "DROP DATABASE IF EXISTS waiting; CREATE DATABASE waiting; CREATE TABLE waiting.chunks (name VARCHAR(512) PRIMARY KEY, row_count BIGINT NOT NULL) ENGINE=InnoDB")
+		t.Cleanup(func() { server.MustExec(t, "", "DROP DATABASE waiting") })
+		c, err := parseURL(server.URL(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		session := func() *conn {
+			s, err := c.connect(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.close() })
+			return s
+		}
+		const workers = 4
+		var killed, waiting [workers]*conn
+		for i := range workers {
+			killed[i], waiting[i] = session(), session()
+		}
+		for round := range 10 {
+			note := func(i int) string { return fmt.Sprintf("INSERT INTO waiting.chunks VALUES ('%02d/%d', 1)", round, i) }
+			for i, s := range killed {
+				for _, sql := range []string{"START TRANSACTION", note(i)} {
+					if err := s.exec(ctx, sql); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			done := make(chan error, workers)
+			for i, s := range waiting {
+				go func() { done <- errors.Join(noteFirst(ctx, s, note(i)), s.exec(ctx, "COMMIT")) }() // joined below
+			}
+			time.Sleep(50 * time.Millisecond) // until all of them wait, or most
+			for _, s := range killed {
+				if err := s.exec(ctx, "ROLLBACK"); err != nil {
+					t.Error(err)
+				}
+			}
+			for range workers {
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if n := server.MustQuery(t, "", "SELECT COUNT(*) FROM waiting.chunks")[0][0]; n != fmt.Sprint(10*workers) {
+			t.Errorf("%s notes, want %d", n, 10*workers)
+		}
+	})
 }
