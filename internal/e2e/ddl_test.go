@@ -93,8 +93,8 @@ func TestDDL(t *testing.T) {
 	s.waitPast(a, s.here())
 	old := s.dump(s.db)
 
-	// In one transaction, so that the changed table is written to before any base can know it.
-	s.exec(`BEGIN; ALTER TABLE t ADD w int DEFAULT 7; INSERT INTO t VALUES (3, 'three', 3); COMMIT`)
+	// In one transaction, so that the changed table is written to before any base can know it; and another one right behind it, or the next base might be of that very point.
+	s.exec(`BEGIN; ALTER TABLE t ADD w int DEFAULT 7; INSERT INTO t VALUES (3, 'three', 3); COMMIT; INSERT INTO t VALUES (5, 'five', 5)`)
 	at := s.waitPast(a, s.here())
 	crossing := at.Seq
 	s.waitBases(a, 1, 2)
