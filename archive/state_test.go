@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ func TestLayout(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	rapid.Check(t, func(rt *rapid.T) {
+		placed := make(map[string]change.Seq) // of bases
 		st := newMem()
 		a, err := Init(ctx, st, testIdentity)
 		if err != nil {
@@ -126,7 +128,10 @@ func TestLayout(t *testing.T) {
 				b.Seq = e.tail.Seq
 				must(a.CommitBase(ctx, b))
 				e.bases = append(e.bases, b.ID)
-				slices.Sort(e.bases)
+				placed[b.ID] = b.Seq
+				slices.SortFunc(e.bases, func(x, y string) int { // by the second, then by what they hold
+					return cmp.Or(strings.Compare(x[:len("20060102T150405Z")], y[:len("20060102T150405Z")]), cmp.Compare(placed[x], placed[y]), strings.Compare(x, y))
+				})
 				b.Reason = "another"
 				if err := a.CommitBase(ctx, b); !errors.Is(err, fs.ErrExist) {
 					rt.Fatalf("committed twice: %v", err)

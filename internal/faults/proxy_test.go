@@ -163,7 +163,8 @@ func TestProxy(t *testing.T) {
 	err = say(dial(t, p), "hello", long)
 	must(t, "when all is over", err == nil, err)
 
-	if c := p.Counts(); c[Delay] != 1 || c[Trickle] < 1 || c[Stall] != 1 || c[Silent] != 3 || c[Refuse] != 1 || c[Cut] != 2 {
+	// A connection that was reset before, and that the proxy has not done with yet, may be cut as well.
+	if c := p.Counts(); c[Delay] != 1 || c[Trickle] < 1 || c[Stall] != 1 || c[Silent] != 3 || c[Refuse] != 1 || c[Cut] < 2 || c[Cut] > 4 {
 		t.Errorf("counted %s", c)
 	}
 }
