@@ -82,7 +82,7 @@ func (a *Archive) PlanCompact(ctx context.Context, o CompactOptions) (*CompactPl
 // planPacks finds the runs of an epoch; last says that it is the one that goes on.
 func (a *Archive) planPacks(ctx context.Context, epoch uint64, last bool, o CompactOptions) (CompactEpoch, error) {
 	e := CompactEpoch{Epoch: epoch}
-	packs, err := a.packs.list(ctx, a, epoch, true)
+	packs, err := a.packs.renew(ctx, a, epoch)
 	if err != nil {
 		return e, err
 	}

@@ -18,8 +18,8 @@ import (
 	"txreel/segment"
 )
 
-// PackSettle is how long nothing is removed after a pack was put, and no pack after it was put on record as pruned: docs/format.md lets readers rely for ten minutes on what they
-// listed of packs, and a writer on what it created.
+// PackSettle is how long no segment's object is removed after a pack of it was put, and no pack and no segment after it was put on record as pruned: docs/format.md lets readers
+// rely for ten minutes on what they listed of packs, and a writer on what it created.
 const PackSettle = 15 * time.Minute
 
 // CompactStep is what Compact is at.
@@ -61,7 +61,7 @@ func (a *Archive) Compact(ctx context.Context, d Deleter, p *CompactPlan, o Comp
 	there := make(map[uint64][]span)
 	for i := range p.Epochs {
 		if e := &p.Epochs[i]; len(e.Packs) > 0 || e.Left > 0 {
-			packs, err := a.packs.list(ctx, a, e.Epoch, true)
+			packs, err := a.packs.renew(ctx, a, e.Epoch)
 			if err != nil {
 				return err
 			}

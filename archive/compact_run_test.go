@@ -189,7 +189,7 @@ func TestPruneCompacted(t *testing.T) {
 					once.Do(func() {
 						for e := range h.epochs {
 							for _, a := range []*Archive{&stale, h.Archive} {
-								if _, err := a.packs.list(t.Context(), a, uint64(e+1), true); err != nil {
+								if _, err := a.packs.renew(t.Context(), a, uint64(e+1)); err != nil {
 									t.Error(err)
 								}
 							}

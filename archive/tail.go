@@ -19,7 +19,7 @@ const page = 1000
 // lastSegment returns the first Seq of the last segment that begins at or before
 // bound, and its size; zero when there is none.
 func (a *Archive) lastSegment(ctx context.Context, epoch uint64, bound change.Seq) (seq change.Seq, size int64, err error) {
-	packs, err := a.packs.list(ctx, a, epoch, false)
+	packs, err := a.packs.list(ctx, a, epoch, math.MaxUint64)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -27,6 +27,12 @@ func (a *Archive) lastSegment(ctx context.Context, epoch uint64, bound change.Se
 		return 0, 0, err
 	}
 	p, ok := packs.before(bound)
+	if !ok && seq <= packs.gone { // a pack that is there goes on behind those that were left out, so these matter where there is none
+		if packs, err = a.packs.list(ctx, a, epoch, seq+1); err != nil {
+			return 0, 0, err
+		}
+		p, ok = packs.before(bound)
+	}
 	if !ok || p.last < seq { // in the span of a pack that decides, and before it is nothing later
 		return seq, size, nil
 	}

@@ -24,9 +24,9 @@ type damagedPack struct {
 }
 
 // list returns the sound packs that there are now, or were a little while ago, and those that are not and were not met before. In the span of such a one segments
-// are missing unless they have objects of their own.
-func (c *packsCheck) list(ctx context.Context) (sound []span, damaged []damagedPack, err error) {
-	all, err := c.v.archive.packs.list(ctx, c.v.archive, c.epoch, false)
+// are missing unless they have objects of their own. Packs that hold nothing from the transaction from on need not be among them.
+func (c *packsCheck) list(ctx context.Context, from change.Seq) (sound []span, damaged []damagedPack, err error) {
+	all, err := c.v.archive.packs.list(ctx, c.v.archive, c.epoch, from)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -49,7 +49,7 @@ func (c *packsCheck) list(ctx context.Context) (sound []span, damaged []damagedP
 // packs checks the packs of an epoch, but for the segments in them.
 func (v *verifier) packs(ctx context.Context, epoch uint64) (*packsCheck, error) {
 	c := &packsCheck{v: v, epoch: epoch, sound: make(map[string]bool)}
-	sound, damaged, err := c.list(ctx)
+	sound, damaged, err := c.list(ctx, 1)
 	if err != nil {
 		return c, v.damage(packsKey(epoch), err)
 	}
@@ -68,7 +68,7 @@ func (v *verifier) packs(ctx context.Context, epoch uint64) (*packsCheck, error)
 
 // inPacks returns an error about a pack that does not hold a segment which lies in its span, or says something else of it than what was read.
 func (v *verifier) inPacks(ctx context.Context, epoch uint64, c *checked) (key string, _ error) {
-	packs, err := v.archive.packs.list(ctx, v.archive, epoch, false)
+	packs, err := v.archive.packs.list(ctx, v.archive, epoch, c.seq)
 	if err != nil {
 		return packsKey(epoch), err
 	}

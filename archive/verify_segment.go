@@ -146,7 +146,7 @@ func (s *segmentCheck) walk(ctx context.Context) error {
 
 // list lists segments, those in packs too.
 func (s *segmentCheck) list(ctx context.Context, _, after string, limit int) ([]Object, error) {
-	packs, damaged, err := s.packs.list(ctx)
+	packs, damaged, err := s.packs.list(ctx, firstBehind(s.epoch, after))
 	if err != nil {
 		return nil, err
 	}
