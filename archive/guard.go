@@ -32,7 +32,7 @@ func (g *guarded) Create(ctx context.Context, key string, body io.ReaderAt, size
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	// Nothing packed is removed for so long (PackSettle), so the key could not be free again.
+	// No segment's object is removed so soon after it was packed, or put on record as pruned (PackSettle), so the key could not be free again.
 	if !within(g.sure, packsFresh) {
 		if err := g.passed(ctx, key); err != nil {
 			return err

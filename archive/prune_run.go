@@ -26,8 +26,8 @@ type PruneRun struct {
 //
 // It first puts on record where each epoch is cut: from then on readers begin behind the cut, whatever is there in front. Then it
 // looks for holds and pins once more; one that the plan does not know takes back what was put on record, and is an ErrHeld. Then
-// bases go, each with its manifest first, packs after a wait (PackSettle), segments from the oldest on, and rollups. Killed at any step it leaves an archive in
-// which every kept point can be restored, and the next plan has what was left over.
+// bases go, each with its manifest first, packs and segments from the oldest on after a wait (PackSettle), and rollups. Killed at any step it leaves an archive in
+// which every kept point can be restored, and the next plan has what was left over; it waits again, as nothing tells for how long the cut has been on record.
 func (a *Archive) Prune(ctx context.Context, d Deleter, p *PrunePlan, o PruneRun) error {
 	r := pruning{archive: a, store: d, plan: p, run: o}
 	for i := range p.Epochs {
@@ -132,14 +132,14 @@ func (r *pruning) epoch(ctx context.Context, e *PruneEpoch) error {
 		return nil
 	}
 	return r.archive.beginnings(ctx, e.Epoch, e.tail.Seq, func(level int, objects []Object) error {
-		switch {
-		case level == packLevel:
-			if err := r.settle(ctx); err != nil {
-				return err
-			}
-			return r.removeAll(ctx, objects, func() { failpoint.Hit(failpoint.PrunePackGone) })
-		case level > 0:
+		if level > 0 {
 			return r.removeAll(ctx, objects, func() { failpoint.Hit(failpoint.PruneRollupGone) })
+		}
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+		if level == packLevel {
+			return r.removeAll(ctx, objects, func() { failpoint.Hit(failpoint.PrunePackGone) })
 		}
 		gone := func() { failpoint.Hit(failpoint.PruneSegmentGone) }
 		// The last one goes when all others are gone: of an epoch that goes as a whole it is the tail.
@@ -150,7 +150,8 @@ func (r *pruning) epoch(ctx context.Context, e *PruneEpoch) error {
 	})
 }
 
-// settle waits, once, until every reader knows of no pack that is on record as pruned.
+// settle waits, once, until every reader knows of no pack that is on record as pruned, and every capture that relies on the key of a segment's being
+// taken where others have gone on (Invariant 3) looks first whether it is pruned (Guard).
 func (r *pruning) settle(ctx context.Context) error {
 	if r.settled {
 		return nil

@@ -86,7 +86,7 @@ func (c *compactCmd) Run(a *app) error {
 
 // progress shows what a compaction is at.
 func (c *compactCmd) progress(bars *bars) func(step archive.CompactStep, done, total int64) {
-	settling := showSettling(bars, c.Settle)
+	settling := showSettling(bars, c.Settle, "readers rely so long on what they saw of packs")
 	return func(step archive.CompactStep, done, total int64) {
 		detail := ""
 		switch step {
@@ -103,11 +103,11 @@ func (c *compactCmd) progress(bars *bars) func(step archive.CompactStep, done, t
 }
 
 // showSettling says why nothing is removed for a while, and shows how long that is still to be.
-func showSettling(bars *bars, span time.Duration) func(waited time.Duration) {
+func showSettling(bars *bars, span time.Duration, why string) func(waited time.Duration) {
 	said := false
 	return func(waited time.Duration) {
 		if !said {
-			fmt.Fprintf(bars, "waiting for %s before anything more is removed: readers rely so long on what they saw of packs. To end it now does no harm; run it again to go on\n", span)
+			fmt.Fprintf(bars, "waiting for %s before anything more is removed: %s. To end it now does no harm; run it again to go on\n", span, why)
 		}
 		said = true
 		bars.set("settle", int64(waited/time.Second), int64(span/time.Second), (span-waited).Round(time.Second).String()+" left")

@@ -20,7 +20,7 @@ type pruneCmd struct {
 	Keep    span          `required:"" placeholder:"SPAN" help:"Every point of the last SPAN stays restorable, such as 30d, 12w or 720h."`
 	Confirm bool          `help:"Remove what the plan names; without it nothing is removed."`
 	JSON    bool          `help:"Print JSON."`
-	Settle  time.Duration `hidden:"" default:"15m" help:"How long a pack stays after it was put on record as pruned, in tests."`
+	Settle  time.Duration `hidden:"" default:"15m" help:"How long segments and packs stay after they were put on record as pruned, in tests."`
 }
 
 // span is a span of time that may be given in days or weeks.
@@ -61,13 +61,14 @@ func (c *pruneCmd) Run(a *app) error {
 		return err
 	}
 	if !c.JSON {
-		printPrunePlan(a.stdout, plan)
+		printPrunePlan(a.stdout, plan, c.Settle)
 	}
 	act := c.Confirm && !plan.Nothing()
 	if act {
 		bars := newBars(a.stderr, c.JSON)
 		err := ar.Prune(a.ctx, store, plan, archive.PruneRun{
-			By: whoami(), Settle: c.Settle, Settling: showSettling(bars, c.Settle),
+			By: whoami(), Settle: c.Settle,
+			Settling: showSettling(bars, c.Settle, "what goes is on record, but a capture that was held up, and readers, rely so long on what they knew before"),
 			Progress: func(done, total int64) {
 				bars.set("prune", done, total, fmt.Sprintf("%s of %s objects", humanize.Comma(done), humanize.Comma(total)))
 			},
@@ -107,7 +108,7 @@ func sums(p *archive.PrunePlan) string {
 	return fmt.Sprintf("%d bases, %s segments, %s packs and %s rollups, %s", p.Bases, humanize.Comma(p.Segments), humanize.Comma(p.Packs), humanize.Comma(p.Rollups), humanize.IBytes(uint64(p.Bytes)))
 }
 
-func printPrunePlan(w io.Writer, p *archive.PrunePlan) {
+func printPrunePlan(w io.Writer, p *archive.PrunePlan, settle time.Duration) {
 	fmt.Fprintf(w, "archive   %s\nkeep      every point from %s on\n", p.Store, p.Keep)
 	for _, h := range p.Holds {
 		fmt.Fprintf(w, "hold      %s\n", holdText(&h))
@@ -141,6 +142,9 @@ func printPrunePlan(w io.Writer, p *archive.PrunePlan) {
 		if e.Segments+e.Packs+e.Rollups > 0 {
 			fmt.Fprintf(w, "  removes   %s segments, %s packs, %s rollups\n", humanize.Comma(e.Segments), humanize.Comma(e.Packs), humanize.Comma(e.Rollups))
 		}
+	}
+	if p.Segments+p.Packs > 0 {
+		fmt.Fprintf(w, "\nwait      %s before segments and packs go, once that is on record\n", settle)
 	}
 	fmt.Fprintln(w)
 }

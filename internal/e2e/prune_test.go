@@ -135,7 +135,7 @@ func TestPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.binary = failingTxreel(t)
-		command := []string{"prune", "--keep", keep(), "--confirm"}
+		command := []string{"prune", "--keep", keep(), "--settle", "1ms", "--confirm"}
 		if at == failpoint.HoldCreating {
 			command = []string{"hold", "place", "case-8", "--to", now, "--reason", "too late"}
 		}

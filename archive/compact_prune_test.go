@@ -1,0 +1,228 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// announced calls f each time a prune has put on record where it cuts, before it looks for holds and pins again.
+func (h *history) announced(f func()) {
+	h.after = func(op, key string) error {
+		if op == "create" && strings.HasSuffix(key, "/pruned/00000001.json") {
+			f()
+		}
+		return nil
+	}
+}
+
+// reader returns the archive as somebody sees it who has not looked for packs yet.
+func (h *history) reader() *history {
+	a := *h.Archive
+	a.packs = new(packs)
+	return &history{memStore: h.memStore, Archive: &a, epochs: h.epochs, bases: h.bases}
+}
+
+// TestTakenBackPacks looks for packs while a prune has announced a cut that it then takes back: what they hold was never gone.
+func TestTakenBackPacks(t *testing.T) {
+	t.Parallel()
+	h := twoBases(t)
+	if p, err := h.compact(t, 100, two); err != nil || p.Packs == 0 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	were := slices.Clone(h.keys)
+	readers := map[string]func(r *history) error{
+		"first after": func(r *history) error {
+			x, ok, err := r.FirstAfter(t.Context(), 1, 0)
+			if err == nil && (!ok || x.Seq != 1) {
+				return errors.New("transaction " + x.Seq.String())
+			}
+			return err
+		},
+		"look up": func(r *history) error {
+			if _, ok, err := r.Lookup(t.Context(), 1, 1); !ok || err != nil {
+				return errors.Join(err, fs.ErrNotExist)
+			}
+			return nil
+		},
+		"stream":  func(r *history) error { _, _, err := read(r.Archive, 1, 1, 10); return err },
+		"listing": func(r *history) error { return r.listed(t) },
+		"object": func(r *history) error {
+			_, _, err := r.openSegment(t.Context(), SegmentKey(1, 1), 0, -1)
+			return err
+		},
+		"all": func(r *history) error { r.same(t, "all"); return nil },
+	}
+	meanwhile := make(map[string]*history)
+	h.announced(func() {
+		h.after = nil
+		if _, err := h.PlaceHold(t.Context(), Hold{Name: "case-1", Reason: "test", By: "legal"}); err != nil {
+			t.Error(err)
+		}
+		for name := range readers {
+			r := h.reader()
+			if tail, err := r.Tail(t.Context(), 1); err != nil || tail.Seq != 10 {
+				t.Errorf("tail %s, %v", tail.Seq, err)
+			}
+			if r.packs.lists[1].gone == 0 {
+				t.Error("no pack is left out while the cut is announced")
+			}
+			meanwhile[name] = r
+		}
+	})
+	if err := h.Prune(t.Context(), h.memStore, h.plan(t, 100), PruneRun{By: "me"}); !errors.Is(err, ErrHeld) {
+		t.Fatalf("prune: %v", err)
+	}
+	for _, k := range were {
+		if h.objects[k] == nil {
+			t.Errorf("%s went", k)
+		}
+	}
+	for name, ask := range readers {
+		if err := ask(meanwhile[name]); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		// Once that is known nobody asks for it again.
+		n := h.count()
+		if _, err := meanwhile[name].packs.list(t.Context(), h.Archive, 1, 1); err != nil || h.count() != n {
+			t.Errorf("%s, again: %v, %+v", name, err, h.count().sub(n))
+		}
+	}
+}
+
+// listed fails unless the first segment is listed.
+func (h *history) listed(t *testing.T) error {
+	some, err := h.ListSegments(t.Context(), 1, "", 1)
+	if err == nil && (len(some) != 1 || some[0].Key != SegmentKey(1, 1)) {
+		return fs.ErrNotExist
+	}
+	return err
+}
+
+// TestAnnouncedRequests counts what it costs who reads behind a cut that its packs are still there: nothing.
+func TestAnnouncedRequests(t *testing.T) {
+	t.Parallel()
+	h := twoBases(t)
+	if _, err := h.compact(t, 100, two); err != nil {
+		t.Fatal(err)
+	}
+	stop := errors.New("killed")
+	h.before = func(op, key string) error {
+		if op == "delete" && strings.Contains(key, "/packs/") {
+			return stop
+		}
+		return nil
+	}
+	if err := h.Prune(t.Context(), h.memStore, h.plan(t, 100), PruneRun{By: "me"}); !errors.Is(err, stop) {
+		t.Fatal(err)
+	}
+	looks := 0
+	h.before = func(op, key string) error {
+		if strings.Contains(key, "/pruned/") {
+			looks++
+		}
+		return nil
+	}
+	r := h.reader()
+	if got, _, err := read(r.Archive, 1, 7, 10); err != nil || len(got) != 4 || r.packs.lists[1].gone == 0 {
+		t.Fatalf("%d transactions, %v", len(got), err)
+	}
+	if looks > 2 { // a listing and an object
+		t.Errorf("%d requests for what was pruned", looks)
+	}
+	if _, _, err := read(r.Archive, 1, 1, 10); !errors.Is(err, ErrPruned) {
+		t.Errorf("what was pruned: %v", err)
+	}
+}
+
+// TestGuardPrune lets another capture write on where one goes on that was held up, and prunes that: this one finds its place taken as long as it does not
+// ask whether others have gone on, and asks behind that.
+func TestGuardPrune(t *testing.T) {
+	t.Parallel()
+	h := twoBases(t)
+	was := h.copy(t)
+	keys := h.segmentsOf(1)
+	put := func(s Store, key string) error {
+		return s.Create(t.Context(), key, bytes.NewReader(was.objects[key]), int64(len(was.objects[key])))
+	}
+	for _, k := range keys {
+		h.remove(k)
+	}
+	g := Guard(h.memStore).(*guarded)
+	if err := put(g, keys[0]); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys[1:] {
+		if err := put(h.memStore, k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waited := false
+	err := h.Prune(t.Context(), h.memStore, h.plan(t, 100), PruneRun{By: "me", Settling: func(time.Duration) {
+		waited = true
+		if err := put(g, keys[1]); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("a capture wrote %s, where the record goes on: %v", keys[1], err)
+		}
+	}})
+	if err != nil || !waited || h.objects[keys[1]] != nil {
+		t.Fatalf("pruned without a wait: %v", err)
+	}
+	g.sure = g.sure.Add(-packsFresh) // the wait is longer than that
+	if err := put(g, keys[1]); !errors.Is(err, ErrOtherWriter) {
+		t.Errorf("a capture wrote %s, where the record was pruned: %v", keys[1], err)
+	}
+	if PackSettle < packsFresh+time.Minute {
+		t.Errorf("a wait of %s is too short for what is relied on for %s", PackSettle, packsFresh)
+	}
+}
+
+// TestPruneSettles demands that no segment and no pack goes before the time is over, once all that goes is on record, and that a prune which goes on behind
+// one that was killed waits again. Where nothing of them goes nobody waits.
+func TestPruneSettles(t *testing.T) {
+	t.Parallel()
+	const span = 200 * time.Millisecond
+	for _, packed := range []bool{false, true} {
+		h := twoBases(t)
+		if packed {
+			if _, err := h.compact(t, 100, two); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var mu sync.Mutex
+		var begun, gone time.Time
+		stop := errors.New("killed")
+		h.after = func(op, key string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if op != "delete" || KindOf(key) != KeySegment && !strings.Contains(key, "/packs/") {
+				return nil
+			}
+			if gone.IsZero() {
+				gone = time.Now()
+			}
+			return stop
+		}
+		run := PruneRun{By: "me", Settle: span}
+		for _, want := range []error{stop, nil} {
+			h.reopen(t) // a process of its own
+			begun, gone = time.Now(), time.Time{}
+			err := h.Prune(t.Context(), h.memStore, h.plan(t, 100), run)
+			if !errors.Is(err, want) || gone.Sub(begun) < span {
+				t.Errorf("packed %t: %v, %s after it began", packed, err, gone.Sub(begun))
+			}
+			stop = nil
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), span/4)
+		defer cancel()
+		h.reopen(t)
+		if err := h.Prune(ctx, h.memStore, h.plan(t, 100), run); err != nil {
+			t.Errorf("packed %t, with nothing to remove: %v", packed, err)
+		}
+	}
+}
