@@ -174,10 +174,12 @@ type Report struct {
 	Folded change.Seq `json:"folded_to,omitempty"`
 	// Merged is how many transactions behind that were reduced to what they have come to as well, between changes of definitions; the others
 	// were replayed one by one.
-	Merged int64       `json:"merged,omitempty"`
-	Proof  string      `json:"proof,omitempty"` // the base at the cut, which the tables were compared with
-	Mends  []BasePoint `json:"partial_bases,omitempty"`
-	Tables []TableRows `json:"tables"`
+	Merged int64 `json:"merged,omitempty"`
+	// Overwritten is how many updates of rows were not replayed, by this run, since a later transaction overwrites them: of MySQL and MariaDB.
+	Overwritten int64       `json:"overwritten_rows,omitempty"`
+	Proof       string      `json:"proof,omitempty"` // the base at the cut, which the tables were compared with
+	Mends       []BasePoint `json:"partial_bases,omitempty"`
+	Tables      []TableRows `json:"tables"`
 	// Partial says what of the database was restored, if not all.
 	Partial *Partial `json:"partial,omitempty"`
 	// Sequences says what the values of sequences rest on, where the log does not tell them.
@@ -223,6 +225,9 @@ func (r *Report) String() string {
 	}
 	if r.Merged > 0 {
 		line("merged", "%d transactions behind a change of definitions: of what they changed often only the last was written", r.Merged)
+	}
+	if r.Overwritten > 0 {
+		line("overwritten", "%d updates of rows, which were not replayed: later transactions overwrite them", r.Overwritten)
 	}
 	for _, m := range r.Mends {
 		line("partial base", "%s after %s: %d tables, put in place there", m.ID, m.Seq, m.Tables)

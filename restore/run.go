@@ -131,7 +131,7 @@ func (r *runner) verify(ctx context.Context) error {
 		return err
 	}
 	r.report.Tables, r.report.Sequences, r.report.Globals, r.report.Warnings = v.Tables, v.Sequences, v.Globals, v.Warnings
-	r.report.Folded, r.report.Merged = v.Folded, v.Merged
+	r.report.Folded, r.report.Merged, r.report.Overwritten = v.Folded, v.Merged, v.Overwritten
 	for _, w := range v.Warnings {
 		r.opts.Log.Warn().Msg(w)
 	}

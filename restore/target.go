@@ -75,6 +75,8 @@ type Verification struct {
 	Folded change.Seq `json:"folded_to,omitempty"`
 	// Merged is Report.Merged.
 	Merged int64 `json:"merged,omitempty"`
+	// Overwritten is Report.Overwritten.
+	Overwritten int64 `json:"overwritten_rows,omitempty"`
 }
 
 // TableRows is the number of rows of a restored table.

@@ -311,6 +311,6 @@ func (c *restoreCmd) mysqlRestorer(engine string) (restore.Dialect, func(context
 		if err != nil {
 			return nil, err
 		}
-		return mysqltarget.Open(ctx, url, mysqltarget.Options{Serve: c.Serve})
+		return mysqltarget.Open(ctx, url, mysqltarget.Options{Serve: c.Serve, Exact: c.Exact, Memory: int64(c.Memory)})
 	}
 }

@@ -36,9 +36,9 @@ type restoreCmd struct {
 	Force      bool     `help:"Restore into a database that is not empty."`
 	NoOwner    bool     `help:"PostgreSQL: leave out owners and grants."`
 	Globals    bool     `help:"PostgreSQL: make roles, memberships and settings too, as they were; never their passwords, and no tablespaces."`
-	Exact      bool     `help:"PostgreSQL: replay every transaction by itself, where otherwise only what they have come to together is written."`
+	Exact      bool     `help:"Replay every change of every transaction, where otherwise only what they have come to together is written (MySQL and MariaDB: where updates are left out that later transactions overwrite)."`
 	MergeFrom  uint64   `hidden:"" placeholder:"N" help:"PostgreSQL: reduce so many changes of rows or more between two changes of definitions to what they have come to."`
-	Memory     byteSize `default:"1GiB" help:"PostgreSQL: what working that out may take; with less, the record is read several times."`
+	Memory     byteSize `default:"1GiB" help:"What working that out may take; with less, PostgreSQL's record is read several times, and of MySQL's and MariaDB's fewer updates are left out."`
 	Jobs       int      `placeholder:"N" help:"Parallel connections to the target (default: one for each processor)."`
 	PgRestore  string   `placeholder:"PATH" help:"PostgreSQL: the pg_restore to use (default: the one on PATH if it is new enough, else the newest installed)."`
 	mysqlTargetFlags

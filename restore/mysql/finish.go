@@ -90,5 +90,5 @@ func (t *Target) verify(ctx context.Context) (*restore.Verification, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &restore.Verification{Tables: tables, Warnings: t.warnings}, nil
+	return &restore.Verification{Tables: tables, Warnings: t.warnings, Overwritten: t.leftOut.Load()}, nil
 }

@@ -34,6 +34,8 @@ type recorder struct {
 	archive *archive.Archive
 	writer  *archive.Writer
 	perSeg  int // transactions in a segment
+	// impatient restores read the target's tables again after every definition.
+	impatient bool
 
 	file   string // being read, and how far
 	pos    int64
@@ -236,6 +238,9 @@ func (r *recorder) restore(ctx context.Context, to *dbtest.MySQL, g restore.Goal
 		return nil, err
 	}
 	defer target.Close()
+	if r.impatient {
+		target.patience = 0
+	}
 	o.SpillDir = r.dir
 	return restore.Run(ctx, r.archive, p, target, o)
 }

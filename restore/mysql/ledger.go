@@ -49,8 +49,8 @@ func (l *ledger) restart() {
 	l.entries, l.sent, l.done = nil, 0, 0
 }
 
-// add notes a transaction of n bytes that was sent. last is the final one.
-func (l *ledger) add(g gtid.GTID, seq change.Seq, n int64, last bool) {
+// add notes a transaction of n bytes that was sent. wanted is one that somebody waits for, such as the last one.
+func (l *ledger) add(g gtid.GTID, seq change.Seq, n int64, wanted bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent += n
@@ -61,7 +61,7 @@ func (l *ledger) add(g gtid.GTID, seq change.Seq, n int64, last bool) {
 		l.last[g.Domain] = g
 	}
 	k := len(l.entries)
-	if k > 0 && !last && l.sent-l.entries[k-1].sent < ledgerStep {
+	if k > 0 && !wanted && l.sent-l.entries[k-1].sent < ledgerStep {
 		return
 	}
 	all := []gtid.GTID{g}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
@@ -33,6 +34,9 @@ type primary struct {
 	// statement is shown the text of every statement before it is sent, for the states of EVENT objects.
 	statement func(ctx context.Context, schema, text []byte) error
 	link      func(net.Conn) net.Conn // around a replica's connection; nil for none
+	catalog   *reducible              // of the tables whose updates may be left out
+	window    int                     // bytes of the record among which they are looked for
+	leftOut   *atomic.Int64           // how many were
 
 	cred   *credentials
 	listen net.Listener

@@ -13,6 +13,7 @@ import (
 	"txreel/archive"
 	"txreel/change"
 	"txreel/restore"
+	"txreel/restore/mysql/reduce"
 	"txreel/sources/mysql/gtid"
 )
 
@@ -96,10 +97,21 @@ func (t *Target) newPrimary(ctx context.Context, open func(after change.Seq) *ar
 	if own == "1" {
 		id = 2
 	}
+	ledger := newLedger(t.applied)
 	return &primary{
 		flavor: t.version.flavor, version: t.version.text, serverID: id, uuid: newUUID(),
-		cut: t.job.Plan.Seq, open: open, ledger: newLedger(t.applied), statement: states.statement, link: t.link,
+		cut: t.job.Plan.Seq, open: open, ledger: ledger, statement: states.statement, link: t.link,
+		catalog: &reducible{target: t, ledger: ledger}, window: t.window(), leftOut: &t.leftOut,
 	}, nil
+}
+
+// window is how many bytes of the record are held to find updates that are overwritten. What is known of the rows in it takes up to
+// as much again, and the memory that grows with it may be there twice for a moment.
+func (t *Target) window() int {
+	if t.opts.Memory == 0 {
+		return reduce.DefaultWindow
+	}
+	return int(min(max(t.opts.Memory/8, 1<<20), reduce.DefaultWindow))
 }
 
 // placeAuthority puts the certificate by which the target knows txreel where the

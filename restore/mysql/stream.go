@@ -12,6 +12,7 @@ import (
 
 	"txreel/change"
 	"txreel/internal/failpoint"
+	"txreel/restore/mysql/reduce"
 	"txreel/segment"
 	"txreel/sources/mysql/binlog"
 	"txreel/sources/mysql/gtid"
@@ -125,10 +126,13 @@ func (d *sender) run(ctx context.Context) (err error) {
 	if from >= p.cut {
 		return d.end()
 	}
-	stream := p.open(from)
-	defer stream.Close()
+	record := p.open(from)
+	defer record.Close()
+	p.catalog.connected(d.end)
+	stream := reduce.NewStream(record, p.catalog, p.window)
+	defer func() { p.leftOut.Add(stream.LeftOut()) }()
 	for {
-		rec, err := stream.Next()
+		rec, err := stream.Next(ctx)
 		if errors.Is(err, io.EOF) {
 			return d.end()
 		}
@@ -314,7 +318,10 @@ func (d *sender) commit(ctx context.Context, rec *segment.Record) error {
 	switch {
 	case d.stage == waiting && d.txn.TxnKind == change.TxnSource:
 		return d.failed(errors.New("it has no GTID event"))
-	case d.stage != sending:
+	case d.stage == skipping:
+		d.note(0)
+		return nil
+	case d.stage == waiting:
 		return nil
 	case d.left > 0:
 		return d.failed(errPieces)
@@ -324,9 +331,15 @@ func (d *sender) commit(ctx context.Context, rec *segment.Record) error {
 	n := d.wire.sent - d.before
 	d.stage = waiting
 	d.mu.Unlock()
-	d.primary.ledger.add(d.g, d.txn.Seq, n, d.txn.Seq == d.primary.cut)
+	d.note(n)
 	failpoint.Hit(failpoint.RestoreTxnSent)
 	return d.primary.ledger.wait(ctx)
+}
+
+// note notes that the replica has the open transaction, of which n bytes were sent.
+func (d *sender) note(n int64) {
+	p := d.primary
+	p.ledger.add(d.g, d.txn.Seq, n, d.txn.Seq == p.cut || d.txn.Seq == p.catalog.altered)
 }
 
 // name is that of the file the replica believes to read.

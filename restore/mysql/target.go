@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"txreel/change"
@@ -27,6 +28,10 @@ type Options struct {
 	Serve string
 	// Password is the user's, where the URL has none.
 	Password string
+	// Exact replays every change of every row. Without it updates are left out that a later transaction overwrites.
+	Exact bool
+	// Memory is how many bytes finding those may take; zero means 1 GiB.
+	Memory int64
 }
 
 // Target is a MySQL or MariaDB server being restored into. It is restore.Target, and
@@ -47,6 +52,8 @@ type Target struct {
 	goal     *gtid.Set // what the target will have executed
 	applied  change.Seq
 	replay   int64 // transactions between base and cut
+	leftOut  atomic.Int64
+	patience int64 // by how much more the replay must have gone on than it waits for definitions
 	past     *past // what they did to tables
 	warnings []string
 	period   time.Duration           // of heartbeats; heartbeatPeriod but in tests
@@ -70,7 +77,7 @@ func Open(ctx context.Context, url string, opts Options) (*Target, error) {
 	if cfg.password == "" {
 		cfg.password = opts.Password
 	}
-	t := &Target{cfg: cfg, opts: opts, period: heartbeatPeriod}
+	t := &Target{cfg: cfg, opts: opts, period: heartbeatPeriod, patience: 20}
 	if t.control, err = cfg.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -178,11 +185,16 @@ func (t *Target) emptyLog(ctx context.Context) error {
 
 // executed reads what the target has executed.
 func (t *Target) executed(ctx context.Context) (*gtid.Set, error) {
+	return t.executedBy(ctx, t.control)
+}
+
+// executedBy is executed in a session of its own.
+func (t *Target) executedBy(ctx context.Context, c *conn) (*gtid.Set, error) {
 	name := "gtid_executed"
 	if t.version.mariadb() {
 		name = "gtid_slave_pos"
 	}
-	text, err := t.control.value(ctx, "SELECT @@GLOBAL."+name)
+	text, err := c.value(ctx, "SELECT @@GLOBAL."+name)
 	if err != nil {
 		return nil, fmt.Errorf("read what the target has executed: %w", err)
 	}

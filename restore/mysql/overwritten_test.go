@@ -1,0 +1,186 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"txreel/internal/dbtest"
+	"txreel/restore"
+)
+
+// overwritten are tables whose updates may be left out, each with something that limits which, and some of which none may.
+const overwritten = `CREATE DATABASE o; USE o;
+	CREATE TABLE u (id INT PRIMARY KEY, u INT UNIQUE, v VARCHAR(300), w INT, b TEXT, KEY (w));
+	CREATE TABLE c (k VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY, n INT, d DECIMAL(20, 4), g INT AS (n + 1) STORED, KEY (g));
+	CREATE TABLE p (a INT, b INT, r INT, w INT, PRIMARY KEY (b, a), %UNIQUE% (r)) ENGINE=InnoDB;
+	CREATE TABLE f (id BIGINT AUTO_INCREMENT PRIMARY KEY, r INT, w INT, FOREIGN KEY (r) REFERENCES p (r)) ENGINE=InnoDB;
+	CREATE TABLE e (id INT PRIMARY KEY, n INT, g INT AS (n % 50) STORED, UNIQUE (g));
+	CREATE TABLE x (id INT PRIMARY KEY, k INT, w INT);
+	CREATE TABLE h (id INT, w INT);
+	CREATE TABLE m (id INT PRIMARY KEY, w INT) ENGINE=MyISAM;`
+
+// chance draws statements.
+type chance struct {
+	*rand.Rand
+	mariadb bool
+}
+
+func (c chance) n(most int) int { return 1 + c.IntN(most) }
+
+// statement returns a statement that changes rows, or may fail for what other rows hold.
+func (c chance) statement() string {
+	id := c.n(12)
+	switch c.IntN(38) {
+	case 0:
+		return fmt.Sprintf("INSERT INTO u VALUES (%d, %d, REPEAT('v', %d), %d, NULL)", id, c.n(15), c.n(250), c.n(99))
+	case 1:
+		return fmt.Sprintf("DELETE FROM u WHERE id = %d", id)
+	case 2, 24, 25, 26:
+		return fmt.Sprintf("UPDATE u SET u = %d WHERE id = %d", c.n(15), id)
+	case 3:
+		return fmt.Sprintf("UPDATE u SET id = %d WHERE id = %d", c.n(12), id)
+	case 4:
+		return fmt.Sprintf("UPDATE u SET u = NULL, w = w + 1 WHERE w < %d", c.n(99))
+	case 5, 6, 7, 8:
+		return fmt.Sprintf("UPDATE u SET w = %d, b = REPEAT('long', %d) WHERE id IN (%d, %d, %d)", c.n(99), c.n(200), id, c.n(12), c.n(12))
+	case 9:
+		return fmt.Sprintf("REPLACE INTO c (k, n, d) VALUES ('%c', %d, %d.5)", "aAbBcC"[c.IntN(6)], c.n(99), c.n(99))
+	case 10, 11:
+		return fmt.Sprintf("UPDATE c SET n = n + %d, k = '%c' WHERE k = '%c'", c.n(9), "aAbBcC"[c.IntN(6)], "abc"[c.IntN(3)])
+	case 12, 32:
+		return fmt.Sprintf("INSERT INTO p VALUES (%d, %d, %d, 1)", c.n(4), c.n(3), c.n(6))
+	case 13, 33, 34:
+		return fmt.Sprintf("UPDATE p SET w = w + 1, r = %d WHERE a = %d", c.n(6), c.n(4))
+	case 14:
+		return fmt.Sprintf("UPDATE p SET w = w + 1 WHERE a = %d", c.n(4))
+	case 15:
+		return fmt.Sprintf("DELETE FROM p WHERE a = %d AND b = %d", c.n(4), c.n(3))
+	case 16, 35:
+		return fmt.Sprintf("INSERT INTO f (r, w) SELECT r, %d FROM p ORDER BY a, b LIMIT 1", c.n(99))
+	case 17, 36, 37:
+		return fmt.Sprintf("UPDATE f SET w = w + 1, r = (SELECT r FROM p WHERE a = %d ORDER BY b LIMIT 1) WHERE id %% 3 = %d", c.n(4), c.IntN(3))
+	case 18:
+		return fmt.Sprintf("UPDATE f SET w = w + %d WHERE id %% 4 = %d", c.n(9), c.IntN(4))
+	case 19:
+		return fmt.Sprintf("UPDATE e SET n = %d WHERE id = %d", c.n(200), id)
+	case 20:
+		return fmt.Sprintf("INSERT INTO e (id, n) VALUES (%d, %d)", id, c.n(200))
+	case 21:
+		return fmt.Sprintf("INSERT INTO h VALUES (%d, 1), (%d, 1)", id, c.n(12))
+	case 27, 28, 29, 30:
+		return fmt.Sprintf("UPDATE x SET k = %d, w = w + 1 WHERE id = %d", c.n(10), c.n(6))
+	case 31:
+		return fmt.Sprintf("REPLACE INTO x VALUES (%d, %d, 0)", c.n(6), c.n(10))
+	case 22:
+		return fmt.Sprintf("UPDATE h SET w = w + 1 WHERE id = %d LIMIT 1", id)
+	}
+	return fmt.Sprintf("INSERT INTO m VALUES (%d, 1) ON DUPLICATE KEY UPDATE w = w + 1", id)
+}
+
+// definition returns a statement that alters a table.
+func (c chance) definition() string {
+	return []string{
+		"ALTER TABLE x DROP KEY k", "DELETE FROM x WHERE k > 0; ALTER TABLE x ADD UNIQUE KEY k (k)", "ALTER TABLE u DROP KEY w", "ALTER TABLE u ADD UNIQUE KEY w (w, u)",
+		fmt.Sprintf("ALTER TABLE u ADD COLUMN n%d INT DEFAULT 5 FIRST", c.n(1_000_000)), "ALTER TABLE u DROP PRIMARY KEY, ADD PRIMARY KEY (id, v(50))",
+		"ALTER TABLE u DROP PRIMARY KEY, ADD PRIMARY KEY (id)", "ALTER TABLE m ENGINE=InnoDB", "ALTER TABLE m ENGINE=MyISAM",
+		"TRUNCATE TABLE h", "TRUNCATE TABLE c", "UPDATE u SET w = id",
+	}[c.IntN(12)]
+}
+
+// transaction returns the statements of a transaction.
+func (c chance) transaction() []string {
+	var list []string
+	some := func(n int) {
+		for range n {
+			list = append(list, c.statement())
+		}
+	}
+	switch c.IntN(40) {
+	case 0:
+		return []string{c.definition()}
+	case 1:
+		list = append(list, "SET SESSION binlog_format = 'STATEMENT'", fmt.Sprintf("UPDATE u SET w = w * 2 %% 1000 WHERE id < %d", c.n(12)), "SET SESSION binlog_format = 'ROW'")
+	case 2:
+		list = append(list, "BEGIN")
+		some(2)
+		list = append(list, "SAVEPOINT s")
+		some(2)
+		list = append(list, "ROLLBACK TO s")
+		some(1)
+		list = append(list, "COMMIT")
+	case 3:
+		list = append(list, "BEGIN")
+		some(3)
+		list = append(list, "ROLLBACK")
+	case 4:
+		list = append(list, "XA START 'x'")
+		for range 3 {
+			list = append(list, fmt.Sprintf("UPDATE u SET w = %d WHERE id = %d", c.n(99), c.n(12)))
+		}
+		end := []string{"XA COMMIT 'x'", "XA ROLLBACK 'x'"}[c.IntN(2)]
+		list = append(list, "XA END 'x'", "XA PREPARE 'x'", end)
+	case 5:
+		list = append(list, "SET SESSION binlog_row_image = 'MINIMAL'")
+		some(2)
+		list = append(list, "SET SESSION binlog_row_image = 'FULL'")
+	default:
+		list = append(list, "BEGIN")
+		some(c.n(5))
+		list = append(list, "COMMIT")
+	}
+	return list
+}
+
+// TestOverwritten runs random transactions on a source and restores to moments in between: where updates are left out the target
+// holds what the source held, in every table.
+func TestOverwritten(t *testing.T) {
+	both(t, func(t *testing.T, source, target *dbtest.MySQL) {
+		ctx := context.Background()
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		c := chance{rand.New(rand.NewPCG(seed, 1)), source.Flavor == "mariadb"}
+		r := record(t, source)
+		r.perSeg, r.impatient = 40, true
+		s, err := source.Session(ctx, "")
+		r.check(err)
+		defer s.Close()
+		if c.mariadb { // it lets foreign keys refer to what is not unique
+			r.check(s.Exec(ctx, strings.Replace(overwritten, "%UNIQUE%", "KEY", 1)+"CREATE TABLE v (id INT PRIMARY KEY, w INT, s TIMESTAMP(6) GENERATED ALWAYS AS ROW START, "+
+				"e TIMESTAMP(6) GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING; INSERT INTO v (id, w) VALUES (1, 1)"))
+		} else {
+			r.check(s.Exec(ctx, strings.Replace(overwritten, "%UNIQUE%", "UNIQUE KEY", 1)))
+		}
+		var moments []moment
+		for i := range 900 {
+			for _, sql := range c.transaction() {
+				_ = s.Exec(ctx, sql) // it fails for what other rows hold, as an application's does
+			}
+			if c.mariadb && i%10 == 0 {
+				r.check(s.Exec(ctx, "UPDATE v SET w = w + 1"))
+			}
+			if i%300 == 299 {
+				r.capture()
+				moments = append(moments, moment{xid: r.xids[len(r.xids)-1], dump: content(t, source)})
+			}
+		}
+		var left int64
+		for _, m := range moments {
+			report := r.mustRestore(target, restore.Goal{Kind: restore.AtXID, Text: m.xid})
+			same(t, m.xid, m.dump, content(t, target))
+			left += report.Overwritten
+			if c.mariadb && m.xid == moments[len(moments)-1].xid {
+				const versions = "SELECT COUNT(*) FROM o.v FOR SYSTEM_TIME ALL"
+				if want, got := source.MustQuery(t, "", versions)[0][0], target.MustQuery(t, "", versions)[0][0]; want != got {
+					t.Errorf("the source has %s versions of rows, the target %s", want, got)
+				}
+			}
+			empty(t, target)
+		}
+		if left < 100 {
+			t.Errorf("%d updates were left out", left)
+		}
+	})
+}

@@ -1,0 +1,198 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"txreel/change"
+	"txreel/restore/mysql/reduce"
+)
+
+// reducible knows of which of the target's tables updates may be left out. The replay alters tables, so it reads them from the
+// target, and again when the target has executed a transaction that may have altered them. It is used by one sender after another.
+type reducible struct {
+	target *Target
+	ledger *ledger
+	flush  func() error // sends what the replica did not get yet
+
+	tables  reduce.Tables // nil until they are read
+	altered change.Seq    // the last transaction that may have altered them
+	unsent  bool          // that was not sent yet to the replica which has connected
+	worth   int64         // bytes of the record that must pass before it pays to read them again
+}
+
+// replayRate is how many bytes of its log a server executes in a second, more or less: what waiting for the tables costs.
+const replayRate = 32 << 20
+
+// Tables implements reduce.Catalog. It waits for the target, but only if it has waited for a small part of the time so far.
+func (r *reducible) Tables(ctx context.Context, passed int64) (reduce.Tables, error) {
+	if r.tables != nil || r.target.opts.Exact || r.unsent || passed < r.worth {
+		return r.tables, nil
+	}
+	c, err := r.target.spare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer r.target.returnSpare(c)
+	if err := r.reach(ctx, c); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if r.tables, err = reducibleTables(ctx, c); err != nil {
+		return nil, fmt.Errorf("read the keys of the target's tables: %w", err)
+	}
+	r.worth = r.target.patience * int64(time.Since(began).Seconds()*replayRate)
+	return r.tables, nil
+}
+
+// Altered implements reduce.Catalog.
+func (r *reducible) Altered(seq change.Seq) {
+	r.tables = nil
+	if seq >= r.altered {
+		r.altered, r.unsent = seq, false
+	}
+}
+
+// connected begins anew with a replica that is sent what is behind the last transaction known to be executed.
+func (r *reducible) connected(flush func() error) {
+	r.flush = flush
+	r.unsent = r.altered > r.ledger.at()
+}
+
+// reach waits until the target has executed what may have altered its tables. It was sent, or the replica had it.
+func (r *reducible) reach(ctx context.Context, c *conn) error {
+	for pause := time.Millisecond; r.ledger.at() < r.altered; pause = min(2*pause, 50*time.Millisecond) {
+		if err := r.flush(); err != nil {
+			return err
+		}
+		executed, err := r.target.executedBy(ctx, c)
+		if err != nil {
+			return err
+		}
+		if r.ledger.executed(executed); r.ledger.at() >= r.altered {
+			return nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// reducibleTables reads which tables a replica finds rows of by a primary key, and what their rows have to do with others. Those of
+// MariaDB with system versioning are no base tables: each update of theirs leaves a row in their history.
+func reducibleTables(ctx context.Context, c *conn) (reduce.Tables, error) {
+	const from = " FROM information_schema."
+	const where = " WHERE table_schema NOT IN " + systemSchemas
+	rows, err := c.query(ctx, "SELECT table_schema, table_name"+from+"tables"+where+" AND table_type = 'BASE TABLE' AND engine = 'InnoDB'")
+	if err != nil {
+		return nil, err
+	}
+	k := keysRead{make(map[string]*tableKeys)}
+	for _, r := range rows {
+		k.tables[foldedKey(r.text(0), r.text(1))] = &tableKeys{name: reduce.TableKey(r.text(0), r.text(1)), columns: make(map[string]int), guarded: make(map[int]bool)}
+	}
+	for _, read := range []struct {
+		sql  string
+		take func(row)
+	}{
+		{"SELECT table_schema, table_name, column_name, ordinal_position, extra, generation_expression" + from + "columns" + where, k.column},
+		{"SELECT table_schema, table_name, column_name, index_name" + from + "statistics" + where + " AND non_unique = 0", k.index},
+		{"SELECT table_schema, table_name, column_name, referenced_table_schema, referenced_table_name, referenced_column_name" + from +
+			"key_column_usage" + where + " AND referenced_table_name IS NOT NULL", k.reference},
+	} {
+		rows, err := c.query(ctx, read.sql)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			read.take(r)
+		}
+	}
+	return k.reducible(), nil
+}
+
+// foldedKey finds a table whatever case its name is written in: foreign keys may have another than the table.
+func foldedKey(schema, name string) string {
+	return strings.ToLower(reduce.TableKey(schema, name))
+}
+
+// keysRead gathers what is read of tables.
+type keysRead struct{ tables map[string]*tableKeys }
+
+// tableKeys is what is read of a table.
+type tableKeys struct {
+	name     string
+	columns  map[string]int // positions, by names in lower case
+	computed []int          // the positions of generated columns
+	guarded  map[int]bool
+	key      []int
+	no       bool // updates of it stay
+}
+
+func (k *keysRead) column(r row) {
+	t := k.tables[foldedKey(r.text(0), r.text(1))]
+	if t == nil {
+		return
+	}
+	n, err := strconv.Atoi(r.text(3))
+	if err != nil || n < 1 {
+		t.no = true
+		return
+	}
+	t.columns[strings.ToLower(r.text(2))] = n - 1
+	if r.text(5) != "" {
+		t.computed = append(t.computed, n-1)
+	}
+	if strings.Contains(strings.ToLower(r.text(4)), "auto_increment") {
+		t.guarded[n-1] = true
+	}
+}
+
+func (k *keysRead) index(r row) {
+	t := k.tables[foldedKey(r.text(0), r.text(1))]
+	if t == nil {
+		return
+	}
+	t.guard(r.text(2)) // that of an expression has no name
+	if r.text(3) == "PRIMARY" {
+		t.key = append(t.key, t.columns[strings.ToLower(r.text(2))])
+	}
+}
+
+func (k *keysRead) reference(r row) {
+	if t := k.tables[foldedKey(r.text(0), r.text(1))]; t != nil {
+		t.guard(r.text(2))
+	}
+	if t := k.tables[foldedKey(r.text(3), r.text(4))]; t != nil {
+		t.guard(r.text(5))
+	}
+}
+
+// guard notes that rows may depend on a column of others.
+func (t *tableKeys) guard(column string) {
+	n, ok := t.columns[strings.ToLower(column)]
+	t.no = t.no || !ok
+	t.guarded[n] = true
+}
+
+// reducible returns the tables of which updates may be left out.
+func (k *keysRead) reducible() reduce.Tables {
+	tables := make(reduce.Tables)
+	for _, t := range k.tables {
+		computed := func(n int) bool { return t.guarded[n] } // of others, which an update may change
+		if t.no || len(t.key) == 0 || slices.ContainsFunc(t.computed, computed) {
+			continue
+		}
+		slices.Sort(t.key)
+		tables[t.name] = &reduce.Table{Columns: len(t.columns), Guarded: slices.Sorted(maps.Keys(t.guarded)), Key: t.key}
+	}
+	return tables
+}
