@@ -17,7 +17,7 @@ const overwritten = `CREATE DATABASE o; USE o;
 	CREATE TABLE c (k VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY, n INT, d DECIMAL(20, 4), g INT AS (n + 1) STORED, KEY (g));
 	CREATE TABLE p (a INT, b INT, r INT, w INT, PRIMARY KEY (b, a), %UNIQUE% (r)) ENGINE=InnoDB;
 	CREATE TABLE f (id BIGINT AUTO_INCREMENT PRIMARY KEY, r INT, w INT, FOREIGN KEY (r) REFERENCES p (r)) ENGINE=InnoDB;
-	CREATE TABLE e (id INT PRIMARY KEY, n INT, g INT AS (n % 50) VIRTUAL, UNIQUE (g));
+	CREATE TABLE e (id INT PRIMARY KEY, n INT, g INT AS (n % 50) %KEPT%, UNIQUE (g));
 	CREATE TABLE x (id INT PRIMARY KEY, k INT, w INT);
 	CREATE TABLE h (id INT, w INT);
 	CREATE TABLE m (id INT PRIMARY KEY, w INT) ENGINE=MyISAM;`
@@ -147,11 +147,11 @@ func TestOverwritten(t *testing.T) {
 		s, err := source.Session(ctx, "")
 		r.check(err)
 		defer s.Close()
-		if c.mariadb { // it lets foreign keys refer to what is not unique
-			r.check(s.Exec(ctx, strings.Replace(overwritten, "%UNIQUE%", "KEY", 1)+"CREATE TABLE v (id INT PRIMARY KEY, w INT, s TIMESTAMP(6) GENERATED ALWAYS AS ROW START, "+
+		if c.mariadb { // it lets foreign keys refer to what is not unique; its CHECKSUM TABLE depends on more than the rows where a column is virtual
+			r.check(s.Exec(ctx, strings.NewReplacer("%UNIQUE%", "KEY", "%KEPT%", "STORED").Replace(overwritten)+"CREATE TABLE v (id INT PRIMARY KEY, w INT, s TIMESTAMP(6) GENERATED ALWAYS AS ROW START, "+
 				"e TIMESTAMP(6) GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING; INSERT INTO v (id, w) VALUES (1, 1)"))
 		} else {
-			r.check(s.Exec(ctx, strings.Replace(overwritten, "%UNIQUE%", "UNIQUE KEY", 1)))
+			r.check(s.Exec(ctx, strings.NewReplacer("%UNIQUE%", "UNIQUE KEY", "%KEPT%", "VIRTUAL").Replace(overwritten)))
 		}
 		var moments []moment
 		for i := range 900 {
