@@ -114,7 +114,11 @@ func (w *backward) last(ctx context.Context, level int, low change.Seq) (span, b
 		if len(v.spans) > 0 || v.low <= low {
 			return span{}, false, nil
 		}
-		spans, from, err := w.archive.lastPage(ctx, w.epoch, level, low, w.at)
+		last := w.archive.lastPage
+		if level == 0 {
+			last = w.archive.lastSegments
+		}
+		spans, from, err := last(ctx, w.epoch, level, low, w.at)
 		if err != nil {
 			return span{}, false, err
 		}
@@ -160,9 +164,9 @@ func (w *backward) segment(ctx context.Context, t *segment.Tail) error {
 	switch {
 	case !w.started && t.Last() < w.upto && w.upto < math.MaxUint64:
 		// The end of the epoch, or a hole?
-		objects, err := w.archive.ListSegments(ctx, w.epoch, SegmentKey(w.epoch, w.upto), 1)
+		objects, _, err := w.archive.NextSegments(ctx, w.epoch, w.upto+1, math.MaxUint64)
 		if err != nil {
-			return fmt.Errorf("list segments of epoch %d: %w", w.epoch, err)
+			return err
 		}
 		if len(objects) > 0 {
 			next, err := parseSegmentKey(w.epoch, objects[0].Key)
@@ -184,13 +188,40 @@ func (w *backward) segment(ctx context.Context, t *segment.Tail) error {
 	return nil
 }
 
-// lastPage returns the last objects of a level (0: segments) that begin in
+// lastSegments is lastPage for segments, those in packs among them: it returns those of one pack, or those behind it.
+func (a *Archive) lastSegments(ctx context.Context, epoch uint64, _ int, low, bound change.Seq) (spans []span, from change.Seq, err error) {
+	packs, err := a.packs.list(ctx, a, epoch, low+1)
+	if err != nil {
+		return nil, 0, err
+	}
+	p, ok := packs.before(bound)
+	if !ok || p.last <= low {
+		return a.lastPage(ctx, epoch, 0, low, bound)
+	}
+	if p.last < bound {
+		if spans, from, err = a.lastPage(ctx, epoch, 0, p.last, bound); err != nil || len(spans) > 0 {
+			return spans, from, err
+		}
+	}
+	dir, err := a.packs.directory(ctx, a, p)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, x := range dir {
+		if x.first > low && x.first <= bound {
+			spans = append(spans, span{first: x.first, key: SegmentKey(epoch, x.first), size: x.size})
+		}
+	}
+	return spans, max(low, p.first-1), nil
+}
+
+// lastPage returns the last objects of a level (0: segments with objects of their own) that begin in
 // (low, bound], at most a page of them, and the place behind which the list holds all.
 // It takes one request when they fit into a page and else O(log n).
 func (a *Archive) lastPage(ctx context.Context, epoch uint64, level int, low, bound change.Seq) (spans []span, from change.Seq, err error) {
 	// probe looks at the objects that begin after x; final is true when it saw the last.
 	probe := func(x change.Seq) (found, final bool, err error) {
-		objects, err := a.listLevel(ctx, epoch, level, afterKey(epoch, level, x), page)
+		objects, err := a.Store.List(ctx, levelKey(epoch, level), afterKey(epoch, level, x), page)
 		if err != nil {
 			return false, false, fmt.Errorf("list %s: %w", levelKey(epoch, level), err)
 		}

@@ -65,6 +65,36 @@ func (l *packList) holding(seq change.Seq) (some []span) {
 	return some
 }
 
+// next returns the first pack, in order, that goes on to a transaction; false where none does.
+func (l *packList) next(seq change.Seq) (p span, ok bool) {
+	i := sort.Search(len(l.spans), func(i int) bool { return l.reach[i] >= seq })
+	if i == len(l.spans) {
+		return span{}, false
+	}
+	return l.spans[i], true
+}
+
+// after returns how many packs hold a transaction behind seq.
+func (l *packList) after(seq change.Seq) (n int) {
+	for _, p := range l.spans {
+		if p.last > seq {
+			n++
+		}
+	}
+	return n
+}
+
+// newPackList returns a list of packs, which are in order.
+func newPackList(spans []span) *packList {
+	l := &packList{spans: spans, reach: make([]change.Seq, 0, len(spans))}
+	reach := change.Seq(0)
+	for _, p := range spans {
+		reach = max(reach, p.last)
+		l.reach = append(l.reach, reach)
+	}
+	return l
+}
+
 // within reports whether no more than d have passed since a moment, by the monotonic clock, which sleeps when the machine does, and by the other.
 func within(since time.Time, d time.Duration) bool {
 	wall := time.Now().Round(0).Sub(since.Round(0))
@@ -139,24 +169,27 @@ func (c *packs) run(ctx context.Context, a *Archive, epoch uint64, x *packListin
 
 // listPacks lists the packs of the epoch, but for those that hold nothing which is not pruned.
 func (a *Archive) listPacks(ctx context.Context, epoch uint64) (*packList, error) {
-	l := &packList{read: time.Now()} // before the requests: what comes after it is not in their answers
+	now := time.Now() // before the requests: what comes after it is not in their answers
 	all, err := a.packsOf(ctx, epoch)
-	if err != nil || len(all) == 0 {
-		return l, err
-	}
-	pruned, err := a.Pruned(ctx, epoch)
 	if err != nil {
 		return nil, err
 	}
-	reach := change.Seq(0)
-	for _, p := range all {
-		if p.last < pruned.From() {
-			l.gone = max(l.gone, p.last)
-			continue
+	gone := change.Seq(0)
+	if len(all) > 0 {
+		pruned, err := a.Pruned(ctx, epoch)
+		if err != nil {
+			return nil, err
 		}
-		reach = max(reach, p.last)
-		l.spans, l.reach = append(l.spans, p), append(l.reach, reach)
+		all = slices.DeleteFunc(all, func(p span) bool {
+			if p.last >= pruned.From() {
+				return false
+			}
+			gone = max(gone, p.last)
+			return true
+		})
 	}
+	l := newPackList(all)
+	l.read, l.gone = now, gone
 	return l, nil
 }
 

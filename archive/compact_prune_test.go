@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"txreel/change"
 )
 
 // announced calls f each time a prune has put on record where it cuts, before it looks for holds and pins again.
@@ -98,8 +101,8 @@ func TestTakenBackPacks(t *testing.T) {
 
 // listed fails unless the first segment is listed.
 func (h *history) listed(t *testing.T) error {
-	some, err := h.ListSegments(t.Context(), 1, "", 1)
-	if err == nil && (len(some) != 1 || some[0].Key != SegmentKey(1, 1)) {
+	some, _, err := h.NextSegments(t.Context(), 1, 1, math.MaxUint64)
+	if err == nil && (len(some) == 0 || some[0].Key != SegmentKey(1, 1)) {
 		return fs.ErrNotExist
 	}
 	return err
@@ -223,6 +226,97 @@ func TestPruneSettles(t *testing.T) {
 		h.reopen(t)
 		if err := h.Prune(ctx, h.memStore, h.plan(t, 100), run); err != nil {
 			t.Errorf("packed %t, with nothing to remove: %v", packed, err)
+		}
+	}
+}
+
+// TestPrunedUnderway prunes what somebody is about to read who looked before where the record begins: he is told so, and gets neither what stands behind it, nor a hole.
+func TestPrunedUnderway(t *testing.T) {
+	t.Parallel()
+	for _, packed := range []bool{false, true} {
+		for _, read := range []struct {
+			name string
+			do   func(r *history) error
+		}{
+			{"first after", func(r *history) error {
+				x, _, err := r.FirstAfter(t.Context(), 1, at(2))
+				if err == nil {
+					err = errors.New("transaction " + x.Seq.String())
+				}
+				return err
+			}},
+			{"look up", func(r *history) error {
+				_, _, err := r.Lookup(t.Context(), 1, 2)
+				return err
+			}},
+			{"segments", func(r *history) error { return first(r.Segments(t.Context(), 1, 1), 10) }},
+			{"backward", func(r *history) error { return first(r.Backward(t.Context(), 1, 10), 10) }},
+		} {
+			h := twoBases(t)
+			if packed {
+				if _, err := h.compact(t, 100, two); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r, looked := h.reader(), false
+			plan := h.plan(t, 100)
+			h.before = func(op, key string) error {
+				switch {
+				case strings.HasSuffix(key, "/pruned/"):
+					looked = true
+				case looked || op == "open" && KindOf(key) == KeySegment || op == "list" && read.name == "segments":
+					h.before = nil
+					if err := h.Prune(t.Context(), h.memStore, plan, PruneRun{By: "me"}); err != nil {
+						t.Error(err)
+					}
+				}
+				return nil
+			}
+			if err := read.do(r); !errors.Is(err, ErrPruned) || errors.Is(err, ErrCorrupt) {
+				t.Errorf("packed %t, %s: %v", packed, read.name, err)
+			}
+		}
+	}
+}
+
+// TestStreamPruned prunes an epoch behind the back of a Stream that has listed a part of it.
+func TestStreamPruned(t *testing.T) {
+	t.Parallel()
+	for _, packed := range []bool{false, true} {
+		st := newMem()
+		a := newEpoch(t, st)
+		w := newWriter(t, a, 1)
+		addBase(t, a, 1, w, false)
+		sizes := make([]int, page+300)
+		for i := range sizes {
+			sizes[i] = 1
+		}
+		n := writeSegments(t, w, 1, sizes...)
+		addBase(t, a, 1, w, false)
+		writeSegments(t, w, n, 1, 1)
+		h := &history{memStore: st, Archive: a, epochs: [][]txn{model(n + 1)}}
+		if packed {
+			if _, err := h.compact(t, 2*n, 100_000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		plan, turned := h.plan(t, n), false
+		reader := h.reader()
+		h.before = func(op, key string) error { // when the first part that was listed has been read
+			turned = turned || op == "open" && key == SegmentKey(1, page)
+			if turned && op == "list" || packed && op == "open" && key == h.packKeys()[1] {
+				h.before = nil
+				return h.Prune(t.Context(), st, plan, PruneRun{By: "me"})
+			}
+			return nil
+		}
+		s, err := reader.Stream(t.Context(), 1, 1, change.Seq(n+1), ""), error(nil)
+		for err == nil {
+			_, err = s.Next()
+		}
+		s.Close()
+		if !errors.Is(err, ErrPruned) || errors.Is(err, ErrCorrupt) {
+			t.Errorf("packed %t: %v", packed, err)
 		}
 	}
 }

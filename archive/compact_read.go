@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,75 +14,76 @@ import (
 	"txreel/change"
 )
 
-// ListSegments lists the segments of an epoch as Store.List does objects, those in packs among them, at the keys that they had. In
-// the span of a pack it is the pack that decides: an object that somebody creates there later is no part of the record (Invariant 3).
-func (a *Archive) ListSegments(ctx context.Context, epoch uint64, after string, limit int) ([]Object, error) {
-	packs, err := a.packs.list(ctx, a, epoch, firstBehind(epoch, after))
+// NextSegments lists the segments of an epoch that begin with a transaction from from on and before end, in order, those in packs among them, at the keys that they had: some of
+// them, with one request or two, and the transaction to go on from, which is zero where there are no more. In the span of a pack it is
+// the pack that decides: an object that somebody creates there later is no part of the record (Invariant 3).
+func (a *Archive) NextSegments(ctx context.Context, epoch uint64, from, end change.Seq) (some []Object, next change.Seq, err error) {
+	packs, err := a.packs.list(ctx, a, epoch, from)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return a.listSegments(ctx, epoch, packs.spans, after, limit)
+	return a.nextSegments(ctx, epoch, packs, from, end)
 }
 
-// firstBehind returns the first transaction that a segment behind a key may begin with.
-func firstBehind(epoch uint64, key string) change.Seq {
-	seq, err := parseSegmentKey(epoch, key)
-	if err != nil {
-		return 1
-	}
-	return seq + 1
-}
-
-// listSegments lists segments, those in packs among them.
-func (a *Archive) listSegments(ctx context.Context, epoch uint64, packs []span, after string, limit int) (all []Object, _ error) {
-	for _, p := range packs {
-		if SegmentKey(epoch, p.last) <= after {
-			continue
-		}
-		some, err := a.segmentsBefore(ctx, epoch, after, p.first, limit-len(all))
-		if all = append(all, some...); err != nil || len(all) == limit {
-			return all, err
-		}
-		dir, err := a.packs.directory(ctx, a, p)
-		if err != nil {
-			return nil, err
-		}
-		for _, x := range dir {
-			if key := SegmentKey(epoch, x.first); key > after && len(all) < limit {
-				all = append(all, Object{Key: key, Size: x.size})
+// nextSegments is NextSegments of a list of packs.
+func (a *Archive) nextSegments(ctx context.Context, epoch uint64, packs *packList, from, end change.Seq) (some []Object, next change.Seq, err error) {
+	for from != 0 && from < end {
+		p, ok := packs.next(from)
+		if !ok || p.first > from { // up to there they have objects of their own
+			bound := end
+			if ok {
+				bound = min(bound, p.first)
 			}
+			if some, from, err = a.unpackedFrom(ctx, epoch, from, bound); err != nil {
+				return nil, 0, err
+			}
+			if from == 0 && bound < end {
+				from = bound
+			}
+		} else {
+			dir, err := a.packs.directory(ctx, a, p)
+			if err != nil {
+				return nil, 0, err
+			}
+			for _, x := range dir {
+				if x.first >= from && x.first < end {
+					some = append(some, Object{Key: SegmentKey(epoch, x.first), Size: x.size})
+				}
+			}
+			from = p.last + 1
 		}
-		if len(all) == limit {
-			return all, nil
+		if len(some) > 0 {
+			break
 		}
-		after = SegmentKey(epoch, p.last)
 	}
-	some, err := a.Store.List(ctx, segmentsKey(epoch), after, limit-len(all))
-	return append(all, some...), err
+	if from >= end {
+		from = 0
+	}
+	return some, from, nil
 }
 
-// segmentsBefore lists the segments behind after that begin before the transaction end and have objects of their own.
-func (a *Archive) segmentsBefore(ctx context.Context, epoch uint64, after string, end change.Seq, limit int) ([]Object, error) {
-	if end == 1 || after >= SegmentKey(epoch, end-1) {
-		return nil, nil
-	}
-	some, err := a.Store.List(ctx, segmentsKey(epoch), after, limit)
+// unpackedFrom is NextSegments of segments that have objects of their own.
+func (a *Archive) unpackedFrom(ctx context.Context, epoch uint64, from, end change.Seq) (some []Object, next change.Seq, err error) {
+	some, err = a.Store.List(ctx, segmentsKey(epoch), afterKey(epoch, 0, from-1), page)
 	if err != nil {
-		return nil, err
+		return nil, 0, fmt.Errorf("list segments of epoch %d: %w", epoch, err)
 	}
+	more := len(some) == page
 	bound := SegmentKey(epoch, end)
-	if i := slices.IndexFunc(some, func(o Object) bool { return o.Key >= bound }); i >= 0 {
-		some = some[:i]
+	if i := slices.IndexFunc(some, func(o Object) bool { return o.Key >= bound }); i >= 0 && end < math.MaxUint64 {
+		return some[:i], 0, nil
 	}
-	return some, nil
-}
-
-// listLevel lists the rollups of a level, or with level 0 the segments.
-func (a *Archive) listLevel(ctx context.Context, epoch uint64, level int, after string, limit int) ([]Object, error) {
-	if level == 0 {
-		return a.ListSegments(ctx, epoch, after, limit)
+	for more {
+		if len(some) == 0 {
+			return nil, 0, err
+		}
+		var last change.Seq
+		if last, err = parseSegmentKey(epoch, some[len(some)-1].Key); err == nil {
+			return some, last + 1, nil
+		}
+		some = some[:len(some)-1] // a stray: who meets it on the last page may say so
 	}
-	return a.Store.List(ctx, levelKey(epoch, level), after, limit)
+	return some, 0, nil
 }
 
 // parseSegmentPath returns the epoch and the Seq in the key of a segment.

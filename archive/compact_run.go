@@ -328,15 +328,12 @@ func (c *packCheck) segment(key string, first change.Seq, in io.Reader) (err err
 
 // segmentsWithin lists the segments that begin in a span of transactions and have objects of their own.
 func (a *Archive) segmentsWithin(ctx context.Context, epoch uint64, first, last change.Seq) (all []Object, err error) {
-	after := afterKey(epoch, 0, first-1)
-	for {
-		some, err := a.segmentsBefore(ctx, epoch, after, last+1, page)
+	for first != 0 {
+		some, next, err := a.unpackedFrom(ctx, epoch, first, last+1)
 		if err != nil {
-			return nil, fmt.Errorf("list segments of epoch %d: %w", epoch, err)
+			return nil, err
 		}
-		if all = append(all, some...); len(some) < page {
-			return all, nil
-		}
-		after = some[len(some)-1].Key
+		all, first = append(all, some...), next
 	}
+	return all, nil
 }

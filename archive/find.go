@@ -64,87 +64,156 @@ func (a *Archive) firstSegment(ctx context.Context, epoch uint64, from change.Se
 	if err != nil {
 		return nil, err
 	}
-	read := func(seq change.Seq, size int64) (*segment.Tail, bool, error) {
-		x, err := a.segmentTail(ctx, frames, epoch, seq, size)
-		if err != nil {
-			return nil, false, notFoundIsCorrupt(err)
-		}
-		ok, err := past(x)
-		return x, ok, err
-	}
 	tail, size, err := a.lastSegment(ctx, epoch, math.MaxUint64)
 	if err != nil || tail < from {
 		return nil, err
 	}
-	best, ok, err := read(tail, size)
-	if err != nil || !ok {
+	s := search{archive: a, epoch: epoch, frames: frames, past: past, done: from - 1}
+	if ok, err := s.look(ctx, span{first: tail, size: size}); err != nil || !ok {
 		return nil, err
 	}
-	// Invariant of the search: best is past; every segment that begins at or before
-	// low is not; none begins behind high and before best.
-	low, high := from-1, tail-1
-	near := false // the segments behind low may fit into one page
+	found, err := s.packed(ctx)
+	if err == nil && !found {
+		err = s.unpacked(ctx)
+	}
+	if err == nil && s.best.First() != s.done+1 {
+		// What must stand before it is missing, or was pruned meanwhile: perhaps it is not the first.
+		err = &HoleError{Epoch: epoch, After: s.done, Next: s.best.First()}
+	}
+	if err != nil {
+		return nil, a.orPruned(ctx, epoch, s.done+1, notFoundIsCorrupt(err))
+	}
+	return s.best, nil
+}
+
+// search looks for the first segment that is past a point.
+//
+// Invariant: best is past; no segment is that holds a transaction up to done, which is the last one of a segment that was looked at, or what the search began behind.
+type search struct {
+	archive *Archive
+	epoch   uint64
+	frames  *segment.FrameReader
+	past    func(*segment.Tail) (bool, error)
+	best    *segment.Tail
+	done    change.Seq
+}
+
+// look reports whether a segment is past, which begins behind done and before best.
+func (s *search) look(ctx context.Context, x span) (bool, error) {
+	t, err := s.archive.segmentTail(ctx, s.frames, s.epoch, x.first, x.size)
+	if err != nil {
+		return false, err
+	}
+	ok, err := s.past(t)
+	switch {
+	case err != nil:
+		return false, err
+	case ok:
+		s.best = t
+	default:
+		s.done = t.Last()
+	}
+	return ok, nil
+}
+
+// bisect looks at some of the segments, which are in order.
+func (s *search) bisect(ctx context.Context, some []span) error {
+	for len(some) > 0 {
+		m := len(some) / 2
+		ok, err := s.look(ctx, some[m])
+		if err != nil {
+			return err
+		}
+		if ok {
+			some = some[:m]
+		} else {
+			some = some[m+1:]
+		}
+	}
+	return nil
+}
+
+// packed searches what is in packs: first by where they begin, which is known without a request, then the one that matters. found is false when what is left stands in none.
+func (s *search) packed(ctx context.Context) (found bool, err error) {
+	packs, err := s.archive.packs.list(ctx, s.archive, s.epoch, s.done+1)
+	if err != nil {
+		return false, err
+	}
+	var begins []span
+	for _, p := range packs.spans {
+		if p.first > s.done && p.first < s.best.First() {
+			begins = append(begins, span{first: p.first, size: -1})
+		}
+	}
+	if err := s.bisect(ctx, begins); err != nil {
+		return false, err
+	}
+	for s.done+1 < s.best.First() {
+		some := packs.holding(s.done + 1)
+		if len(some) == 0 {
+			return false, nil
+		}
+		dir, err := s.archive.packs.directory(ctx, s.archive, some[0])
+		if err != nil {
+			return false, err
+		}
+		var rest []span
+		for _, x := range dir {
+			if x.first > s.done && x.first < s.best.First() {
+				rest = append(rest, span{first: x.first, size: x.size})
+			}
+		}
+		if len(rest) == 0 {
+			return false, nil // it does not hold what its span says
+		}
+		n := len(rest) - 1
+		if ok, err := s.look(ctx, rest[n]); err != nil || ok {
+			if err == nil {
+				err = s.bisect(ctx, rest[:n])
+			}
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// unpacked searches what has objects of its own.
+func (s *search) unpacked(ctx context.Context) error {
+	low, high := s.done, s.best.First()-1 // all up to low are not past; none begins behind high and before best
+	near := false                         // the segments behind low may fit into one page
 	for low < high {
 		mid := low
 		if !near {
 			mid += (high - low) / 2
 		}
-		some, all, err := a.segmentsBetween(ctx, epoch, mid, best.First())
+		objects, next, err := s.archive.unpackedFrom(ctx, s.epoch, mid+1, s.best.First())
 		if err != nil {
-			return nil, err
+			return err
 		}
-		near = all && !near
-		if len(some) == 0 {
+		near = next == 0 && !near
+		if len(objects) == 0 {
 			high = mid
 			continue
 		}
-		x, ok, err := read(some[0].first, some[0].size)
-		switch {
-		case err != nil:
-			return nil, err
-		case ok:
-			best, high = x, mid
-			continue
-		case !all:
-			low = some[0].first
-			continue
-		}
-		// All that is left is at hand: bisect it without another listing.
-		for some = some[1:]; len(some) > 0; {
-			m := len(some) / 2
-			x, ok, err := read(some[m].first, some[m].size)
-			switch {
-			case err != nil:
-				return nil, err
-			case ok:
-				best, some = x, some[:m]
-			default:
-				some = some[m+1:]
+		some := make([]span, len(objects))
+		for i, o := range objects {
+			if some[i], err = parseLevelKey(s.epoch, 0, o); err != nil {
+				return err
 			}
 		}
-		return best, nil
-	}
-	return best, nil
-}
-
-// segmentsBetween lists the segments that begin after low and before high, a page of
-// them at most; all reports whether there are no more.
-func (a *Archive) segmentsBetween(ctx context.Context, epoch uint64, low, high change.Seq) (some []span, all bool, err error) {
-	objects, err := a.ListSegments(ctx, epoch, afterKey(epoch, 0, low), page)
-	if err != nil {
-		return nil, false, fmt.Errorf("list segments of epoch %d: %w", epoch, err)
-	}
-	for _, o := range objects {
-		seq, err := parseSegmentKey(epoch, o.Key)
-		if err != nil {
-			return nil, false, err
+		ok, err := s.look(ctx, some[0])
+		switch {
+		case err != nil:
+			return err
+		case ok:
+			high = mid
+		case next == 0: // all that is left is at hand
+			return s.bisect(ctx, some[1:])
+		default:
+			low = s.done
 		}
-		if seq >= high {
-			return some, true, nil
-		}
-		some = append(some, span{first: seq, size: o.Size})
 	}
-	return some, len(objects) < page, nil
+	return nil
 }
 
 // Lookup returns the index entry of one transaction; ok is false when the epoch
@@ -152,7 +221,7 @@ func (a *Archive) segmentsBetween(ctx context.Context, epoch uint64, low, high c
 func (a *Archive) Lookup(ctx context.Context, epoch uint64, seq change.Seq) (e segment.Entry, ok bool, err error) {
 	first, size, err := a.lastSegment(ctx, epoch, seq)
 	if err != nil {
-		return e, false, err
+		return e, false, a.orPruned(ctx, epoch, seq, err)
 	}
 	if first == 0 {
 		return e, false, a.prunedAt(ctx, epoch, seq)
@@ -162,8 +231,11 @@ func (a *Archive) Lookup(ctx context.Context, epoch uint64, seq change.Seq) (e s
 		return e, false, err
 	}
 	t, err := a.segmentTail(ctx, frames, epoch, first, size)
-	if err != nil || seq > t.Last() {
-		return e, false, notFoundIsCorrupt(err)
+	switch {
+	case err != nil:
+		return e, false, a.orPruned(ctx, epoch, seq, notFoundIsCorrupt(err))
+	case seq > t.Last():
+		return e, false, a.prunedAt(ctx, epoch, seq)
 	}
 	return t.Txns[seq-first], true, nil
 }

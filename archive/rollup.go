@@ -123,12 +123,9 @@ func (r *roller) catchUp(ctx context.Context, tail Tail) error {
 		}
 	}
 	done = max(done, pruned.From()-1)
-	objects, err := r.archive.ListSegments(ctx, r.epoch, afterKey(r.epoch, 0, done), page)
-	if err != nil {
-		return fmt.Errorf("list segments of epoch %d: %w", r.epoch, err)
-	}
-	if len(objects) == page {
-		return nil
+	objects, err := r.behind(ctx, done)
+	if err != nil || objects == nil {
+		return err
 	}
 	frames, err := segment.NewFrameReader()
 	if err != nil {
@@ -153,6 +150,25 @@ func (r *roller) catchUp(ctx context.Context, tail Tail) error {
 		r.pending = append(r.pending, rolled{first: seq, last: done, size: x.Size, packed: bytes.Clone(x.Packed)})
 	}
 	return nil
+}
+
+// behind lists the segments behind a transaction; none if they are more than a page, or in more packs than a rollup holds segments: then rollups
+// could not be written for long.
+func (r *roller) behind(ctx context.Context, done change.Seq) (all []Object, err error) {
+	packs, err := r.archive.packs.list(ctx, r.archive, r.epoch, done+1)
+	if err != nil || packs.after(done) > r.archive.fan {
+		return nil, err
+	}
+	for next := done + 1; next != 0; {
+		var some []Object
+		if some, next, err = r.archive.NextSegments(ctx, r.epoch, next, math.MaxUint64); err != nil {
+			return nil, err
+		}
+		if all = append(all, some...); len(all) >= page {
+			return nil, nil
+		}
+	}
+	return all, nil
 }
 
 func (r *roller) stop(err error) {

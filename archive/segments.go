@@ -194,13 +194,11 @@ func (w *walk) fromSegments(ctx context.Context, until change.Seq) (more bool, e
 		if begin, _, err = w.archive.lastSegment(ctx, w.epoch, w.next); err != nil {
 			return false, err
 		}
-		begin = max(begin, 1)
 	}
-	after := afterKey(w.epoch, 0, begin-1)
-	for {
-		objects, err := w.archive.ListSegments(ctx, w.epoch, after, page)
-		if err != nil {
-			return false, fmt.Errorf("list segments of epoch %d: %w", w.epoch, err)
+	for begin = max(begin, 1); begin != 0; {
+		var objects []Object
+		if objects, begin, err = w.archive.NextSegments(ctx, w.epoch, begin, math.MaxUint64); err != nil {
+			return false, err
 		}
 		for _, o := range objects {
 			if w.next >= until {
@@ -217,12 +215,9 @@ func (w *walk) fromSegments(ctx context.Context, until change.Seq) (more bool, e
 			if err := w.segment(SegmentIndex{Tail: t, Key: o.Key}); err != nil {
 				return false, err
 			}
-			after = o.Key
-		}
-		if len(objects) < page {
-			return w.next >= until, nil
 		}
 	}
+	return w.next >= until, nil
 }
 
 // segment hands x to the caller unless it ends before the start.

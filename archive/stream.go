@@ -26,7 +26,8 @@ type Stream struct {
 	free    chan *spill.Buffer
 	bodies  []*spill.Buffer // in whatever hands
 	done    chan struct{}
-	failed  error // why fetched was closed before its time; set before that
+	failed  error                         // why fetched was closed before its time; set before that
+	pruned  func(change.Seq, error) error // orPruned
 
 	reader *segment.Reader
 	cur    fetched
@@ -56,6 +57,7 @@ func (a *Archive) Stream(ctx context.Context, epoch uint64, from, to change.Seq,
 		archive: a, epoch: epoch, from: from, to: to, next: from,
 		cancel: cancel, fetched: make(chan fetched), free: make(chan *spill.Buffer, 2), done: make(chan struct{}),
 	}
+	s.pruned = func(seq change.Seq, err error) error { return a.orPruned(ctx, epoch, seq, err) }
 	for range cap(s.free) {
 		body := spill.New(spillDir, a.spill)
 		s.bodies = append(s.bodies, body)
@@ -93,24 +95,20 @@ func (s *Stream) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	after := ""
-	switch {
-	case first > 1:
-		after = SegmentKey(s.epoch, first-1)
-	case first == 0:
+	if first == 0 {
 		if err := s.archive.prunedAt(ctx, s.epoch, s.from); err != nil {
 			return err
 		}
 	}
-	for {
-		objects, err := s.archive.ListSegments(ctx, s.epoch, after, page)
-		if err != nil {
-			return fmt.Errorf("list segments of epoch %d: %w", s.epoch, err)
+	end := max(s.to, s.to+1)
+	for next := max(first, 1); next != 0; {
+		var objects []Object
+		if objects, next, err = s.archive.NextSegments(ctx, s.epoch, next, end); err != nil {
+			return err
 		}
 		for _, o := range objects {
-			after = o.Key
 			seq, err := parseSegmentKey(s.epoch, o.Key)
-			if err != nil || seq > s.to {
+			if err != nil {
 				return err
 			}
 			var body *spill.Buffer
@@ -128,10 +126,8 @@ func (s *Stream) fetch(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
-		if len(objects) < page {
-			return nil
-		}
 	}
+	return nil
 }
 
 func (a *Archive) fetch(ctx context.Context, o Object, into *spill.Buffer) error {
@@ -164,7 +160,9 @@ func (s *Stream) Next() (segment.Record, error) {
 			continue
 		}
 		if !s.open {
-			s.err = s.nextSegment()
+			if s.err = s.nextSegment(); s.err != nil { // what is missing may have been pruned since the last listing
+				s.err = s.pruned(s.next, s.err)
+			}
 			continue
 		}
 		rec, err := s.reader.Next()

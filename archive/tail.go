@@ -23,10 +23,12 @@ func (a *Archive) lastSegment(ctx context.Context, epoch uint64, bound change.Se
 	if err != nil {
 		return 0, 0, err
 	}
-	if seq, size, err = a.lastUnpacked(ctx, epoch, bound); err != nil {
-		return 0, 0, err
-	}
 	p, ok := packs.before(bound)
+	if !ok || p.last < bound {
+		if seq, size, err = a.lastUnpacked(ctx, epoch, bound); err != nil {
+			return 0, 0, err
+		}
+	}
 	if !ok && seq <= packs.gone { // a pack that is there goes on behind those that were left out, so these matter where there is none
 		if packs, err = a.packs.list(ctx, a, epoch, seq+1); err != nil {
 			return 0, 0, err

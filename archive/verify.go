@@ -403,10 +403,7 @@ func (v *verifier) epoch(ctx context.Context, e *foundEpoch) (*Tail, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := segmentCheck{v: v, report: r, epoch: n, packs: packs, known: true, whole: before.Seq == 0, tail: before, before: before.Seq, marks: marks}
-	if before.Seq > 0 {
-		s.after = SegmentKey(n, before.Seq)
-	}
+	s := segmentCheck{v: v, report: r, epoch: n, packs: packs, known: true, whole: before.Seq == 0, tail: before, before: before.Seq, after: before.Seq, marks: marks}
 	if err := s.run(ctx); err != nil {
 		return nil, err
 	}
@@ -454,13 +451,8 @@ func (v *verifier) marks(ctx context.Context, epoch uint64) ([]Mark, error) {
 
 // each calls f for each object below prefix and behind after.
 func (v *verifier) each(ctx context.Context, prefix, after string, f func(Object) error) error {
-	return eachOf(ctx, v.archive.Store.List, prefix, after, f)
-}
-
-// eachOf calls f for each object that list finds below prefix and behind after.
-func eachOf(ctx context.Context, list func(ctx context.Context, prefix, after string, limit int) ([]Object, error), prefix, after string, f func(Object) error) error {
 	for {
-		objects, err := list(ctx, prefix, after, page)
+		objects, err := v.archive.Store.List(ctx, prefix, after, page)
 		if err != nil {
 			return fmt.Errorf("list %s: %w", prefix, err)
 		}

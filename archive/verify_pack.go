@@ -25,11 +25,12 @@ type damagedPack struct {
 
 // list returns the sound packs that there are now, or were a little while ago, and those that are not and were not met before. In the span of such a one segments
 // are missing unless they have objects of their own. Packs that hold nothing from the transaction from on need not be among them.
-func (c *packsCheck) list(ctx context.Context, from change.Seq) (sound []span, damaged []damagedPack, err error) {
+func (c *packsCheck) list(ctx context.Context, from change.Seq) (sound *packList, damaged []damagedPack, err error) {
 	all, err := c.v.archive.packs.list(ctx, c.v.archive, c.epoch, from)
 	if err != nil {
 		return nil, nil, err
 	}
+	var spans []span
 	for _, p := range all.spans {
 		ok, known := c.sound[p.key]
 		if !known {
@@ -40,10 +41,10 @@ func (c *packsCheck) list(ctx context.Context, from change.Seq) (sound []span, d
 			c.sound[p.key] = ok
 		}
 		if ok {
-			sound = append(sound, p)
+			spans = append(spans, p)
 		}
 	}
-	return sound, damaged, nil
+	return newPackList(spans), damaged, nil
 }
 
 // packs checks the packs of an epoch, but for the segments in them.
@@ -58,8 +59,8 @@ func (v *verifier) packs(ctx context.Context, epoch uint64) (*packsCheck, error)
 			return nil, err
 		}
 	}
-	v.report.Packs += int64(len(sound))
-	err = v.archive.unpacked(ctx, epoch, sound, func(p span, objects []Object) error {
+	v.report.Packs += int64(len(sound.spans))
+	err = v.archive.unpacked(ctx, epoch, sound.spans, func(p span, objects []Object) error {
 		v.note(objects[0].Key, "left over from compacting, as perhaps others are that %s holds: run `txreel compact` again", p.key)
 		return nil
 	})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 
 	"txreel/change"
@@ -22,7 +23,7 @@ type segmentCheck struct {
 	known   bool          // tail is what the segment before ends with; false behind a damaged one
 	tail    Tail
 	before  change.Seq // up to here the epoch was pruned
-	after   string     // key of the segment looked at last
+	after   change.Seq // with which the segment looked at last begins
 	marks   []Mark     // those not met yet
 	rolls   []*rollupCheck
 	fence   change.Fence // met last
@@ -104,7 +105,7 @@ func (s *segmentCheck) walk(ctx context.Context) error {
 	)
 	wg.Go(func() {
 		defer close(queue)
-		listErr = eachOf(ctx, s.list, segmentsKey(s.epoch), s.after, func(o Object) error {
+		listErr = s.each(ctx, func(o Object) error {
 			result := make(chan checked, 1)
 			select {
 			case t := <-s.v.free:
@@ -144,14 +145,25 @@ func (s *segmentCheck) walk(ctx context.Context) error {
 	return listErr
 }
 
-// list lists segments, those in packs too.
-func (s *segmentCheck) list(ctx context.Context, _, after string, limit int) ([]Object, error) {
-	packs, damaged, err := s.packs.list(ctx, firstBehind(s.epoch, after))
-	if err != nil {
-		return nil, err
+// each calls f for each segment behind s.after, those in packs too.
+func (s *segmentCheck) each(ctx context.Context, f func(Object) error) error {
+	for next := s.after + 1; next != 0; {
+		packs, damaged, err := s.packs.list(ctx, next)
+		if err != nil {
+			return err
+		}
+		s.unsound = append(s.unsound, damaged...)
+		var some []Object
+		if some, next, err = s.v.archive.nextSegments(ctx, s.epoch, packs, next, math.MaxUint64); err != nil {
+			return err
+		}
+		for _, o := range some {
+			if err := f(o); err != nil {
+				return err
+			}
+		}
 	}
-	s.unsound = append(s.unsound, damaged...)
-	return s.v.archive.listSegments(ctx, s.epoch, packs, after, limit)
+	return nil
 }
 
 // segment reads one segment. All that can be said of it alone is in the error.
@@ -213,7 +225,7 @@ func (v *verifier) content(ctx context.Context, t *tools, o Object, tail *segmen
 
 // visit takes the segments in order.
 func (s *segmentCheck) visit(ctx context.Context, c checked) error {
-	s.after = c.Key
+	s.after = max(s.after, c.seq)
 	if c.err != nil {
 		s.known, s.whole = false, false
 		if err := s.v.damage(c.Key, c.err); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"txreel/archive"
@@ -293,7 +294,6 @@ type lister struct {
 	archive *archive.Archive
 	epoch   uint64
 	page    []archive.Object
-	after   string
 	end     bool
 }
 
@@ -301,20 +301,17 @@ func newLister(ctx context.Context, a *archive.Archive, epoch uint64) *lister {
 	return &lister{ctx: ctx, archive: a, epoch: epoch}
 }
 
-// listPage is how many keys one request returns at most.
-const listPage = 1000
-
 func (l *lister) expect(x archive.SegmentIndex) error {
 	for len(l.page) > 0 && l.page[0].Key < x.Key { // of segments that nobody asked for
 		l.page = l.page[1:]
 	}
 	if len(l.page) == 0 && !l.end {
-		l.after = archive.SegmentKey(l.epoch, x.First()-1)
+		var next change.Seq
 		var err error
-		if l.page, err = l.archive.ListSegments(l.ctx, l.epoch, l.after, listPage); err != nil {
-			return fmt.Errorf("list segments of epoch %d: %w", l.epoch, err)
+		if l.page, next, err = l.archive.NextSegments(l.ctx, l.epoch, x.First(), math.MaxUint64); err != nil {
+			return err
 		}
-		l.end = len(l.page) < listPage
+		l.end = next == 0
 	}
 	if len(l.page) == 0 || l.page[0].Key != x.Key {
 		return fmt.Errorf("%w: %s is missing, which holds the transactions %s to %s; run `txreel verify`",
@@ -326,6 +323,9 @@ func (l *lister) expect(x archive.SegmentIndex) error {
 	l.page = l.page[1:]
 	return nil
 }
+
+// listPage is how many keys one request returns at most.
+const listPage = 1000
 
 // checkBase compares the objects of a base with the store's listing, those of chosen tables.
 func checkBase(ctx context.Context, a *archive.Archive, b *archive.Base, chosen *Partial) error {
