@@ -19,6 +19,9 @@ type CompactOptions struct {
 // packFull is how many segments fill a pack, whatever their size: what it saves is objects, and its directory is read whole.
 const packFull = 4096
 
+// packLeast is how many segments a pack has that is not half full: with fewer it takes as many requests to read as they do.
+const packLeast = 16
+
 // CompactPlan says what Compact would do. Making it reads listings, rollups, and the directories of packs whose segments still have objects
 // of their own.
 type CompactPlan struct {
@@ -55,7 +58,8 @@ type PlanPack struct {
 func (p *CompactPlan) Nothing() bool { return p.Packs == 0 && p.Left == 0 }
 
 // PlanCompact finds runs of segments that are small and old, and that no pack holds. A run ends where its pack is full, and before a segment that is
-// large, in a pack, or too young. One that is not full and may grow waits, so that no pack is put which a later one would have held. The last
+// large, in a pack, or too young. One that is not full and may grow waits, so that no pack is put which a later one would have held; one of few small segments that
+// cannot grow stays as it is. The last
 // segment of an epoch is never in a run: it is where a capture goes on.
 func (a *Archive) PlanCompact(ctx context.Context, o CompactOptions) (*CompactPlan, error) {
 	p := &CompactPlan{Archive: a.Identity.Archive, Store: a.Store.String(), Before: o.Before.String(), Target: o.Target, Epochs: []CompactEpoch{}}
@@ -156,9 +160,9 @@ func (r *packer) take(s sealed) {
 	r.prev = &s.hash
 }
 
-// end ends the run. A single segment gains nothing.
+// end ends the run. Few small segments, or a single one, gain nothing.
 func (r *packer) end() {
-	if r.run.Segments > 1 {
+	if n := r.run.Segments; n >= packLeast || n > 1 && r.run.Bytes >= r.o.Target/2 {
 		r.plan = append(r.plan, r.run)
 	}
 	r.run = PlanPack{}

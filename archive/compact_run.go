@@ -47,41 +47,37 @@ var ErrChanged = errors.New("the archive changed meanwhile")
 // again, and removes the objects of the segments that it has proven to hold (Invariant 2: what is recorded can be read at any moment). Keys, bytes, hashes and the chain of
 // segments stay what they are, so it takes nothing from what a hold keeps, a restore reads or an export proves.
 //
+// What an earlier one has packed and not removed goes first, behind a wait of its own: a store that refuses that, as its objects are locked, shall not be given more and more.
+//
 // Killed at any step it leaves segments that have an object, a place in a pack, or both: readers get the same, and the next plan goes on.
 func (a *Archive) Compact(ctx context.Context, d Deleter, p *CompactPlan, o CompactRun) error {
 	c := compaction{archive: a, store: d, plan: p, run: o}
-	for i := range p.Epochs {
-		for _, x := range p.Epochs[i].Packs {
-			if err := c.put(ctx, p.Epochs[i].Epoch, x); err != nil {
-				return err
-			}
+	if p.Left > 0 {
+		if err := c.clear(ctx); err != nil {
+			return err
 		}
 	}
-	// Only what was there before the wait has settled behind it: another compaction may be at work.
-	there := make(map[uint64][]span)
-	for i := range p.Epochs {
-		if e := &p.Epochs[i]; len(e.Packs) > 0 || e.Left > 0 {
-			packs, err := a.packs.renew(ctx, a, e.Epoch)
-			if err != nil {
-				return err
-			}
-			there[e.Epoch] = packs.spans
+	if p.Packs > 0 {
+		if err := d.Delete(ctx, noObject); err != nil {
+			return fmt.Errorf("compact: nothing was put, as nothing could be removed: %w", err)
 		}
-	}
-	if len(there) == 0 {
-		return nil
-	}
-	if err := c.settle(ctx); err != nil {
-		return err
-	}
-	for i := range p.Epochs {
-		if err := c.remove(ctx, p.Epochs[i].Epoch, there[p.Epochs[i].Epoch]); err != nil {
+		for i := range p.Epochs {
+			for _, x := range p.Epochs[i].Packs {
+				if err := c.put(ctx, p.Epochs[i].Epoch, x); err != nil {
+					return err
+				}
+			}
+		}
+		if err := c.clear(ctx); err != nil {
 			return err
 		}
 	}
 	failpoint.Hit(failpoint.CompactEnding)
 	return nil
 }
+
+// noObject is a key at which there is never anything: who may remove that may remove others, but for what the store locks.
+const noObject = "compact/nothing"
 
 type compaction struct {
 	archive *Archive
@@ -175,6 +171,31 @@ func (c *compaction) copy(ctx context.Context, o Object, first change.Seq, check
 	return nil
 }
 
+// clear removes, behind a wait, the objects of segments that packs hold.
+func (c *compaction) clear(ctx context.Context) error {
+	// Only what was there before the wait has settled behind it: another compaction may be at work.
+	there := make(map[uint64][]span)
+	for i := range c.plan.Epochs {
+		if e := &c.plan.Epochs[i]; len(e.Packs) > 0 || e.Left > 0 {
+			packs, err := c.archive.packs.renew(ctx, c.archive, e.Epoch)
+			if err != nil {
+				return err
+			}
+			there[e.Epoch] = packs.spans
+		}
+	}
+	if err := c.settle(ctx); err != nil {
+		return err
+	}
+	for i := range c.plan.Epochs {
+		e := c.plan.Epochs[i].Epoch
+		if err := c.remove(ctx, e, there[e]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // settle waits until nobody relies on what he knew before the last pack was put.
 func (c *compaction) settle(ctx context.Context) error {
 	total := int64(c.run.Settle / time.Second)
@@ -222,7 +243,7 @@ func (c *compaction) remove(ctx context.Context, epoch uint64, packs []span) err
 			c.progress(CompactRemove, c.removed, c.plan.Segments+c.plan.Left)
 		})
 		if err != nil {
-			return fmt.Errorf("compact: %w; all that is recorded can be read, from the pack: run compact again to go on", err)
+			return fmt.Errorf("compact: %w; all that is recorded can be read, from the pack: run compact again to go on, which puts no more before this is gone", err)
 		}
 		return nil
 	})

@@ -116,6 +116,11 @@ func sameObject(ctx context.Context, store Store, key string, body io.ReaderAt, 
 	if n != size {
 		return false, nil
 	}
+	return sameBytes(there, body, size)
+}
+
+// sameBytes reports whether there has the size bytes of body, and nothing behind them.
+func sameBytes(there io.Reader, body io.ReaderAt, size int64) (bool, error) {
 	theirs, ours := sha256.New(), sha256.New()
 	if _, err := io.Copy(theirs, there); err != nil {
 		return false, err
