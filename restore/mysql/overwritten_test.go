@@ -19,6 +19,7 @@ const overwritten = `CREATE DATABASE o; USE o;
 	CREATE TABLE f (id BIGINT AUTO_INCREMENT PRIMARY KEY, r INT, w INT, FOREIGN KEY (r) REFERENCES p (r)) ENGINE=InnoDB;
 	CREATE TABLE e (id INT PRIMARY KEY, n INT, g INT AS (n % 50) %KEPT%, UNIQUE (g));
 	CREATE TABLE x (id INT PRIMARY KEY, k INT, w INT);
+	CREATE TABLE z (id INT PRIMARY KEY, u INT UNIQUE, w INT); CREATE TABLE Z (w INT, id INT PRIMARY KEY, u INT UNIQUE);
 	CREATE TABLE h (id INT, w INT);
 	CREATE TABLE m (id INT PRIMARY KEY, w INT) ENGINE=MyISAM;`
 
@@ -33,7 +34,7 @@ func (c chance) n(most int) int { return 1 + c.IntN(most) }
 // statement returns a statement that changes rows, or may fail for what other rows hold.
 func (c chance) statement() string {
 	id := c.n(12)
-	switch c.IntN(38) {
+	switch c.IntN(44) {
 	case 0:
 		return fmt.Sprintf("INSERT INTO u VALUES (%d, %d, REPEAT('v', %d), %d, NULL)", id, c.n(15), c.n(250), c.n(99))
 	case 1:
@@ -72,6 +73,10 @@ func (c chance) statement() string {
 		return fmt.Sprintf("INSERT INTO h VALUES (%d, 1), (%d, 1)", id, c.n(12))
 	case 27, 28, 29, 30:
 		return fmt.Sprintf("UPDATE x SET k = %d, w = w + 1 WHERE id = %d", c.n(10), c.n(6))
+	case 38, 39, 40, 41, 42:
+		return fmt.Sprintf("UPDATE %c SET u = %d, w = w + 1 WHERE id = %d", "zZ"[c.IntN(2)], c.n(10), c.n(6))
+	case 43:
+		return fmt.Sprintf("INSERT INTO %c (id, u, w) VALUES (%d, %d, 0)", "zZ"[c.IntN(2)], c.n(6), c.n(10))
 	case 31:
 		return fmt.Sprintf("REPLACE INTO x VALUES (%d, %d, 0)", c.n(6), c.n(10))
 	case 22:
@@ -153,6 +158,7 @@ func TestOverwritten(t *testing.T) {
 		} else {
 			r.check(s.Exec(ctx, strings.NewReplacer("%UNIQUE%", "UNIQUE KEY", "%KEPT%", "VIRTUAL").Replace(overwritten)))
 		}
+		defer source.MustExec(t, "", "SET GLOBAL binlog_checksum = CRC32")
 		var moments []moment
 		for i := range 900 {
 			for _, sql := range c.transaction() {
@@ -160,6 +166,9 @@ func TestOverwritten(t *testing.T) {
 			}
 			if c.mariadb && i%10 == 0 {
 				r.check(s.Exec(ctx, "UPDATE v SET w = w + 1"))
+			}
+			if i%200 == 199 { // another format, with checksums and without
+				r.check(s.Exec(ctx, "SET GLOBAL binlog_checksum = "+[]string{"CRC32", "NONE"}[i/200%2]))
 			}
 			if i%300 == 299 {
 				r.capture()

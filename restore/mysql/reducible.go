@@ -97,7 +97,12 @@ func reducibleTables(ctx context.Context, c *conn) (reduce.Tables, error) {
 	}
 	k := keysRead{make(map[string]*tableKeys)}
 	for _, r := range rows {
-		k.tables[foldedKey(r.text(0), r.text(1))] = &tableKeys{name: reduce.TableKey(r.text(0), r.text(1)), columns: make(map[string]int), guarded: make(map[int]bool)}
+		key := foldedKey(r.text(0), r.text(1))
+		if two := k.tables[key]; two != nil { // whose names differ in case alone
+			two.no = true
+			continue
+		}
+		k.tables[key] = &tableKeys{name: reduce.TableKey(r.text(0), r.text(1)), columns: make(map[string]int), guarded: make(map[int]bool)}
 	}
 	for _, read := range []struct {
 		sql  string

@@ -105,8 +105,7 @@ func (t *Target) newPrimary(ctx context.Context, open func(after change.Seq) *ar
 	}, nil
 }
 
-// window is how many bytes of the record are held to find updates that are overwritten. What is known of the rows in it takes up to
-// as much again, and the memory that grows with it may be there twice for a moment.
+// window is how many bytes are taken to find updates that are overwritten. Memory that grows may be there twice for a moment.
 func (t *Target) window() int {
 	if t.opts.Memory == 0 {
 		return reduce.DefaultWindow

@@ -77,7 +77,7 @@ func Open(ctx context.Context, url string, opts Options) (*Target, error) {
 	if cfg.password == "" {
 		cfg.password = opts.Password
 	}
-	t := &Target{cfg: cfg, opts: opts, period: heartbeatPeriod, patience: 20}
+	t := &Target{cfg: cfg, opts: opts, period: heartbeatPeriod, patience: 10}
 	if t.control, err = cfg.connect(ctx); err != nil {
 		return nil, err
 	}

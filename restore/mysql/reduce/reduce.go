@@ -79,7 +79,7 @@ type Stream struct {
 // has something to do.
 const (
 	firstWindow = 16 << 20
-	// DefaultWindow is the most that a Stream holds in memory of the record, but for one message; what it knows of the rows in it takes up to half as much.
+	// DefaultWindow is the most that a Stream holds in memory of the record, and of what it knows of the rows in it, but for one message.
 	DefaultWindow = 128 << 20
 )
 
@@ -151,7 +151,7 @@ func (s *Stream) take(w *window, rec *segment.Record) (more bool, err error) {
 		if err := w.message(rec.Raw); err != nil {
 			return false, fmt.Errorf("transaction %s: %w", w.judge.seq, err)
 		}
-		if w.judge.left > 0 || len(w.arena) >= s.most { // too large to be held
+		if w.judge.left > 0 || w.size() >= s.most { // too large to be held
 			w.cut()
 			s.passing = new(judge)
 			*s.passing = w.judge
@@ -164,7 +164,7 @@ func (s *Stream) take(w *window, rec *segment.Record) (more bool, err error) {
 		return false, fmt.Errorf("transaction %s: %w; --exact replays all rows as they were recorded", rec.Seq, err)
 	}
 	s.told(&w.judge)
-	return !w.judge.alters && len(w.arena) < s.limit, nil
+	return !w.judge.alters && w.size() < s.limit, nil
 }
 
 // told tells the catalog of a transaction that may alter tables.

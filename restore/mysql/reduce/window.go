@@ -73,6 +73,12 @@ func (w *window) begin(tables Tables) {
 	w.unit, w.at = 0, 0
 }
 
+// rowSize is how many bytes are needed to know of an update, about: a row, and perhaps an entry of tracked.latest.
+const rowSize = 48
+
+// size returns how many bytes the window takes, about.
+func (w *window) size() int { return len(w.arena) + rowSize*len(w.rows) }
+
 // define takes a definition, which stands in front of a transaction or of its first message. The numbers of tables may be those of another server from
 // here on.
 func (w *window) define(raw []byte) error {
