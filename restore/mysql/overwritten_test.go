@@ -2,10 +2,15 @@ package mysql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"txreel/internal/dbtest"
 	"txreel/restore"
@@ -26,7 +31,15 @@ const overwritten = `CREATE DATABASE o; USE o;
 // chance draws statements.
 type chance struct {
 	*rand.Rand
-	mariadb bool
+	mariadb   bool
+	crashSafe bool // all that it changes survives the server's death
+}
+
+func newChance(t *testing.T, my *dbtest.MySQL) chance {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	return chance{Rand: rand.New(rand.NewPCG(seed, 1)), mariadb: my.Flavor == "mariadb"}
 }
 
 func (c chance) n(most int) int { return 1 + c.IntN(most) }
@@ -81,6 +94,9 @@ func (c chance) statement() string {
 		return fmt.Sprintf("REPLACE INTO x VALUES (%d, %d, 0)", c.n(6), c.n(10))
 	case 22:
 		return fmt.Sprintf("UPDATE h SET w = w + 1 WHERE id = %d LIMIT 1", id)
+	}
+	if c.crashSafe {
+		return fmt.Sprintf("DELETE FROM x WHERE id = %d", id)
 	}
 	return fmt.Sprintf("INSERT INTO m VALUES (%d, 1) ON DUPLICATE KEY UPDATE w = w + 1", id)
 }
@@ -139,48 +155,56 @@ func (c chance) transaction() []string {
 	return list
 }
 
+// source makes the tables and returns the session of the application.
+func (c chance) source(t *testing.T, r *recorder) *dbtest.Session {
+	t.Helper()
+	s, err := r.my.Session(context.Background(), "")
+	r.check(err)
+	t.Cleanup(func() { _ = s.Close() })
+	t.Cleanup(func() { r.my.MustExec(t, "", "SET GLOBAL binlog_checksum = CRC32") })
+	sql := strings.NewReplacer("%UNIQUE%", "UNIQUE KEY", "%KEPT%", "VIRTUAL").Replace(overwritten)
+	if c.mariadb { // it lets foreign keys refer to what is not unique; its CHECKSUM TABLE depends on more than the rows where a column is virtual
+		sql = strings.NewReplacer("%UNIQUE%", "KEY", "%KEPT%", "STORED").Replace(overwritten) + "CREATE TABLE v (id INT PRIMARY KEY, w INT, s TIMESTAMP(6) GENERATED ALWAYS AS ROW START, " +
+			"e TIMESTAMP(6) GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING; INSERT INTO v (id, w) VALUES (1, 1)"
+	}
+	r.check(s.Exec(context.Background(), sql))
+	return s
+}
+
+// run commits n transactions.
+func (c chance) run(r *recorder, s *dbtest.Session, n int) {
+	ctx := context.Background()
+	for i := range n {
+		for _, sql := range c.transaction() {
+			_ = s.Exec(ctx, sql) // it fails for what other rows hold, as an application's does
+		}
+		if c.mariadb && i%10 == 0 {
+			r.check(s.Exec(ctx, "UPDATE v SET w = w + 1"))
+		}
+	}
+	r.capture()
+}
+
 // TestOverwritten runs random transactions on a source and restores to moments in between: where updates are left out the target
 // holds what the source held, in every table.
 func TestOverwritten(t *testing.T) {
 	both(t, func(t *testing.T, source, target *dbtest.MySQL) {
-		ctx := context.Background()
-		seed := rand.Uint64()
-		t.Logf("seed %d", seed)
-		c := chance{rand.New(rand.NewPCG(seed, 1)), source.Flavor == "mariadb"}
+		c := newChance(t, source)
 		r := record(t, source)
 		r.perSeg, r.impatient = 40, true
-		s, err := source.Session(ctx, "")
-		r.check(err)
-		defer s.Close()
-		if c.mariadb { // it lets foreign keys refer to what is not unique; its CHECKSUM TABLE depends on more than the rows where a column is virtual
-			r.check(s.Exec(ctx, strings.NewReplacer("%UNIQUE%", "KEY", "%KEPT%", "STORED").Replace(overwritten)+"CREATE TABLE v (id INT PRIMARY KEY, w INT, s TIMESTAMP(6) GENERATED ALWAYS AS ROW START, "+
-				"e TIMESTAMP(6) GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING; INSERT INTO v (id, w) VALUES (1, 1)"))
-		} else {
-			r.check(s.Exec(ctx, strings.NewReplacer("%UNIQUE%", "UNIQUE KEY", "%KEPT%", "VIRTUAL").Replace(overwritten)))
-		}
-		defer source.MustExec(t, "", "SET GLOBAL binlog_checksum = CRC32")
+		s := c.source(t, r)
 		var moments []moment
-		for i := range 900 {
-			for _, sql := range c.transaction() {
-				_ = s.Exec(ctx, sql) // it fails for what other rows hold, as an application's does
-			}
-			if c.mariadb && i%10 == 0 {
-				r.check(s.Exec(ctx, "UPDATE v SET w = w + 1"))
-			}
-			if i%200 == 199 { // another format, with checksums and without
-				r.check(s.Exec(ctx, "SET GLOBAL binlog_checksum = "+[]string{"CRC32", "NONE"}[i/200%2]))
-			}
-			if i%300 == 299 {
-				r.capture()
-				moments = append(moments, moment{xid: r.xids[len(r.xids)-1], dump: content(t, source)})
-			}
+		for _, checksum := range []string{"CRC32", "NONE", "CRC32"} {
+			r.check(s.Exec(context.Background(), "SET GLOBAL binlog_checksum = "+checksum))
+			c.run(r, s, 300)
+			moments = append(moments, moment{xid: r.xids[len(r.xids)-1], dump: content(t, source)})
 		}
 		var left int64
-		for _, m := range moments {
+		for i, m := range moments {
 			report := r.mustRestore(target, restore.Goal{Kind: restore.AtXID, Text: m.xid})
 			same(t, m.xid, m.dump, content(t, target))
 			left += report.Overwritten
-			if c.mariadb && m.xid == moments[len(moments)-1].xid {
+			if c.mariadb && i == len(moments)-1 {
 				const versions = "SELECT COUNT(*) FROM o.v FOR SYSTEM_TIME ALL"
 				if want, got := source.MustQuery(t, "", versions)[0][0], target.MustQuery(t, "", versions)[0][0]; want != got {
 					t.Errorf("the source has %s versions of rows, the target %s", want, got)
@@ -192,4 +216,74 @@ func TestOverwritten(t *testing.T) {
 			t.Errorf("%d updates were left out", left)
 		}
 	})
+}
+
+// TestOverwrittenKilled kills the target, breaks its connection and interrupts the restore in the middle of a replay that leaves updates
+// out, again and again, until one comes to its end.
+func TestOverwrittenKilled(t *testing.T) {
+	both(t, func(t *testing.T, source, target *dbtest.MySQL) {
+		c := newChance(t, source)
+		c.crashSafe = true
+		r := record(t, source)
+		r.perSeg = 40
+		c.run(r, c.source(t, r), 1500)
+		p, err := r.plan(restore.Goal{})
+		r.check(err)
+		kills, ended := 0, false
+		for !ended {
+			kills++
+			ended = c.attempt(t, r, p, target, kills)
+			if kills > 60 {
+				t.Fatal("the restore never ends")
+			}
+		}
+		if kills < 4 {
+			t.Errorf("%d attempts only", kills)
+		}
+		same(t, fmt.Sprintf("%d attempts", kills), content(t, source), content(t, target))
+		settled(t, target)
+	})
+}
+
+// attempt runs a restore against which something happens, later and later, and reports whether it came to its end.
+func (c chance) attempt(t *testing.T, r *recorder, p *restore.Plan, target *dbtest.MySQL, n int) (ended bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	to, err := Open(ctx, target.URL(""), Options{})
+	r.check(err)
+	defer to.Close()
+	to.patience = 0
+	var wg sync.WaitGroup
+	var killed error
+	kill := false
+	after := time.Duration(100*n+c.IntN(200)) * time.Millisecond
+	switch c.IntN(3) {
+	case 0: // the connection breaks, more than once
+		to.link = func(link net.Conn) net.Conn {
+			left := &atomic.Int64{}
+			left.Store(int64(c.n(100_000 * n)))
+			return cutLink{link, left}
+		}
+		timer := time.AfterFunc(after, cancel)
+		defer timer.Stop()
+	case 1:
+		timer := time.AfterFunc(after, cancel)
+		defer timer.Stop()
+	default:
+		kill = true
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			time.Sleep(after)
+			killed = target.Kill(context.Background())
+		}()
+	}
+	_, err = restore.Run(ctx, r.archive, p, to, restore.Options{Jobs: 4, SpillDir: r.dir})
+	wg.Wait()
+	r.check(killed)
+	if kill {
+		r.check(target.Start(context.Background()))
+	}
+	return err == nil || errors.Is(err, restore.ErrNotEmpty)
 }
