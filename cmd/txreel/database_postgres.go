@@ -213,8 +213,18 @@ func (d *postgresDatabase) continues(epoch archive.Epoch) error {
 }
 
 func (d *postgresDatabase) takeBase(ctx context.Context, a *archive.Archive, epoch uint64, r sources.BaseRequest, progress func(sources.BaseProgress)) (*archive.Base, error) {
+	epochs, err := a.Epochs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var timeline string
+	for i := range epochs {
+		if epochs[i].Number == epoch {
+			timeline = epochs[i].Source["timeline"]
+		}
+	}
 	return postgres.TakeBase(ctx, a, epoch, postgres.BaseOptions{
-		URL: d.Source, Publication: d.Publication, BaseRequest: r, Jobs: d.BaseJobs, PgDump: d.PgDump, SpillDir: d.SpillDir,
+		URL: d.Source, Publication: d.Publication, Timeline: timeline, BaseRequest: r, Jobs: d.BaseJobs, PgDump: d.PgDump, SpillDir: d.SpillDir,
 		LockTimeout: int(d.LockTimeout.Milliseconds()), Progress: progress,
 	})
 }

@@ -28,6 +28,7 @@ import (
 type BaseOptions struct {
 	URL         string
 	Publication string // txreel's own, which a restored database must not have
+	Timeline    string // of the server that the epoch records, as a decimal number; "" if that is not known
 	sources.BaseRequest
 	Jobs     int    // tables and parts of tables read at once; default 2
 	PgDump   string // the pg_dump to run; "" looks for one
@@ -72,6 +73,9 @@ func TakeBase(ctx context.Context, a *archive.Archive, epoch uint64, o BaseOptio
 	b := &baseRun{BaseOptions: o, archive: a, base: base}
 	defer b.close()
 	if err := b.open(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.sameTimeline(ctx); err != nil {
 		return nil, err
 	}
 	if b.tables, err = readTables(ctx, b.leader); err != nil {
@@ -148,6 +152,24 @@ func (b *baseRun) open(ctx context.Context) error {
 		return err
 	}
 	return wrapSQL("look at the base's snapshot", b.leader.QueryRow(ctx, `select pg_catalog.pg_current_snapshot()::text`).Scan(&b.seen))
+}
+
+// sameTimeline refuses the snapshot of a server that was promoted since the epoch began, which others may reach at the same address: its history is not the one
+// that is recorded. A server that answers this goes on with its timeline as long as the session lasts.
+func (b *baseRun) sameTimeline(ctx context.Context) error {
+	if b.Timeline == "" {
+		return nil
+	}
+	var is string
+	// A file's name begins with its timeline, in eight hexadecimal digits.
+	err := b.leader.QueryRow(ctx, `select ('x' || left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8))::bit(32)::int::text`).Scan(&is)
+	if err != nil {
+		return wrapSQL("ask the source for its timeline", err)
+	}
+	if is != b.Timeline {
+		return fmt.Errorf("epoch %d records timeline %s, and the server that a base was to be read from is on timeline %s: it was promoted or restored", b.base.Epoch, b.Timeline, is)
+	}
+	return nil
 }
 
 // openSlot makes a snapshot whose place in the log is known exactly: a logical

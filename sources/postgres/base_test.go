@@ -546,7 +546,13 @@ func testUnpublished(t *testing.T, pg *dbtest.Postgres) {
 			t.Errorf("%s: %+v, want %s", publication, coverage, want)
 		}
 	}
-	b, err := TakeBase(t.Context(), newTestArchive(t), 1, s.baseOptions())
+	o := s.baseOptions()
+	o.Timeline = "2"
+	if _, err := TakeBase(t.Context(), newTestArchive(t), 1, o); err == nil || !strings.Contains(err.Error(), "records timeline 2, and the server that a base was to be read from is on timeline 1") {
+		t.Errorf("a base of another timeline: %v", err)
+	}
+	o.Timeline = "1"
+	b, err := TakeBase(t.Context(), newTestArchive(t), 1, o)
 	if err != nil {
 		t.Fatal(err)
 	}
