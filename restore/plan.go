@@ -194,6 +194,7 @@ func (p *Plan) survey(ctx context.Context, a *archive.Archive, d Dialect, bases 
 			break
 		}
 		wanted := p.Partial == nil
+		seen := make(surveyed, len(x.Tables))
 		for i := range x.Txns {
 			t := &x.Txns[i].Txn
 			if t.Seq <= p.Base.Seq || t.Seq > p.Seq {
@@ -204,7 +205,7 @@ func (p *Plan) survey(ctx context.Context, a *archive.Archive, d Dialect, bases 
 				continue
 			}
 			wanted = wanted || p.wants(d, t)
-			if err := p.add(d, t, versions, bases); err != nil {
+			if err := p.add(d, t, seen, versions, bases); err != nil {
 				return err
 			}
 		}
@@ -231,7 +232,26 @@ func (p *Plan) survey(ctx context.Context, a *archive.Archive, d Dialect, bases 
 	return nil
 }
 
-func (p *Plan) add(d Dialect, t *change.Txn, versions map[string]uint64, bases []archive.Base) error {
+// surveyed is what is known of the tables of one index, to which all its transactions point: to look that up by name for each change would take
+// longer than to read the index.
+type surveyed map[*change.Table]*surveyedTable
+
+type surveyedTable struct {
+	name    string
+	checked bool               // it is what the base has, or a change of definitions comes before it
+	sum     *change.TableCount // in Plan.Changes; nil: it has not been looked for
+}
+
+func (s surveyed) of(t *change.Table) *surveyedTable {
+	k := s[t]
+	if k == nil {
+		k = &surveyedTable{name: t.String()}
+		s[t] = k
+	}
+	return k
+}
+
+func (p *Plan) add(d Dialect, t *change.Txn, seen surveyed, versions map[string]uint64, bases []archive.Base) error {
 	if t.Kind == change.TxnSource {
 		p.Transactions++
 	}
@@ -250,41 +270,64 @@ func (p *Plan) add(d Dialect, t *change.Txn, versions map[string]uint64, bases [
 		if d.Ours(c.Table) {
 			continue
 		}
-		name := c.Table.String()
-		// Version 0: the source's own statements bring the definitions along. Behind a change of definitions that is on
-		// record the target itself finds out whether a table is what its rows were written to.
-		v, ok := versions[name]
-		if ok && v == 0 { // the base does not know it
-			v, versions[name] = c.Table.Version, c.Table.Version
-		}
-		if c.Table.Version != 0 && (!ok || v != c.Table.Version) && len(p.Definitions) == 0 {
-			e := &DefinitionError{Goal: p.Goal, Epoch: p.Epoch, Table: name, First: *t, Before: t.Seq - 1, Absent: !ok}
-			for i := range bases {
-				if b := &bases[i]; b.Holds(t.Seq) && (e.After == 0 || b.Upto() < e.After) {
-					e.After = b.Upto()
-				}
+		k := seen.of(c.Table)
+		if !k.checked {
+			if e := p.checkVersion(c.Table, k.name, versions); e != nil {
+				return e.at(t, bases)
 			}
-			return e
+			k.checked = true
 		}
 		if len(p.Definitions) == 0 && !p.Partial.Chosen(c.Table.Schema, c.Table.Name) {
 			continue
 		}
-		sum := p.Changes[name]
-		if sum == nil {
-			sum = &change.TableCount{Table: &change.Table{Schema: c.Table.Schema, Name: c.Table.Name, Version: c.Table.Version}}
-			p.Changes[name] = sum
+		if k.sum == nil {
+			k.sum = p.changesOf(c.Table, k.name)
 		}
 		p.Rows += c.Rows()
 		p.Between[len(p.Between)-1] += c.Rows()
 		if len(p.Definitions) == 0 {
 			p.inserted += c.Inserts
 		}
-		sum.Inserts += c.Inserts
-		sum.Updates += c.Updates
-		sum.Deletes += c.Deletes
-		sum.Truncates += c.Truncates
+		k.sum.Inserts += c.Inserts
+		k.sum.Updates += c.Updates
+		k.sum.Deletes += c.Deletes
+		k.sum.Truncates += c.Truncates
 	}
 	return nil
+}
+
+// checkVersion refuses a table that is not what the base has under its name. Version 0: the source's own statements bring the definitions
+// along. Behind a change of definitions that is on record the target itself finds out whether a table is what its rows were written to.
+func (p *Plan) checkVersion(t *change.Table, name string, versions map[string]uint64) *DefinitionError {
+	v, ok := versions[name]
+	if ok && v == 0 { // the base does not know it
+		v, versions[name] = t.Version, t.Version
+	}
+	if t.Version == 0 || ok && v == t.Version || len(p.Definitions) > 0 {
+		return nil
+	}
+	return &DefinitionError{Goal: p.Goal, Epoch: p.Epoch, Table: name, Absent: !ok}
+}
+
+// at names the transaction at which it was found, and the last base before it.
+func (e *DefinitionError) at(t *change.Txn, bases []archive.Base) *DefinitionError {
+	e.First, e.Before = *t, t.Seq-1
+	for i := range bases {
+		if b := &bases[i]; b.Holds(t.Seq) && (e.After == 0 || b.Upto() < e.After) {
+			e.After = b.Upto()
+		}
+	}
+	return e
+}
+
+// changesOf returns the sum of a table's changes.
+func (p *Plan) changesOf(t *change.Table, name string) *change.TableCount {
+	sum := p.Changes[name]
+	if sum == nil {
+		sum = &change.TableCount{Table: &change.Table{Schema: t.Schema, Name: t.Name, Version: t.Version}}
+		p.Changes[name] = sum
+	}
+	return sum
 }
 
 // lister goes through the segments of an epoch as the store lists them, beside the

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -26,7 +27,7 @@ type Index struct {
 	version uint16 // of the segment's format
 }
 
-// Entry is a transaction and the place of its first record.
+// Entry is a transaction and the place of its first record. Neighbours may share Tables: it is not to be written to.
 type Entry struct {
 	change.Txn
 	Frame  int // number of the frame
@@ -265,8 +266,20 @@ func (t *texts) give(entries []Entry) {
 	t.all, t.ends = t.all[:0], t.ends[:0]
 }
 
-// counts reads those of an entry; more says how many entries there are from it on.
+// counts reads those of an entry; more says how many entries there are from it on. An application does the same again and again: an entry
+// whose counts are written as those of the one before are, which nothing but the same counts is, has them from that one.
 func (d *decoder) counts(tables []change.Table, more int) []change.TableCount {
+	if len(d.written) > 0 && bytes.HasPrefix(d.b, d.written) {
+		d.b = d.b[len(d.written):]
+		return d.counted
+	}
+	from := d.b
+	list := d.newCounts(tables, more)
+	d.written, d.counted = from[:len(from)-len(d.b)], list
+	return list
+}
+
+func (d *decoder) newCounts(tables []change.Table, more int) []change.TableCount {
 	n := d.count(5)
 	if n == 0 {
 		return nil
@@ -301,6 +314,9 @@ type decoder struct {
 	b    []byte
 	err  error
 	room []change.TableCount // for counts
+
+	written []byte // the counts that were read last
+	counted []change.TableCount
 }
 
 func (d *decoder) fail(format string, args ...any) {
