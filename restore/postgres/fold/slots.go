@@ -28,13 +28,29 @@ const slotSize = 24
 type slots struct {
 	all  []slot
 	used int
+	// marks has a bit set for each key, and marksPerSlot bits for each slot. Most rows of a base are of no key here: that they are not is
+	// seen from what the processor's cache can hold for much longer than the slots themselves.
+	marks []uint64
 }
 
-func (s *slots) size() int64 { return int64(len(s.all)) * slotSize }
+// marksPerSlot makes twelve bits for a key or more, since a third of the slots at least is vacant: of keys that are not there one in twelve at most
+// is looked for in vain.
+const marksPerSlot = 8
+
+func (s *slots) size() int64 { return int64(len(s.all)) * (slotSize + marksPerSlot/8) }
+
+// mark returns where the mark of a key is. The bits that say of which pass a key is are others, and so are those of its slot.
+func (s *slots) mark(k key) (word *uint64, bit uint64) {
+	i := k.hi & uint64(len(s.all)*marksPerSlot-1)
+	return &s.marks[i/64], 1 << (i % 64)
+}
 
 // find returns the slot of a key; nil when there is none. It is valid until the next add.
 func (s *slots) find(k key) *slot {
 	if s.used == 0 {
+		return nil
+	}
+	if word, bit := s.mark(k); *word&bit == 0 {
 		return nil
 	}
 	mask := uint64(len(s.all) - 1)
@@ -54,6 +70,8 @@ func (s *slots) add(k key) *slot {
 		s.grow()
 	}
 	s.used++
+	word, bit := s.mark(k)
+	*word |= bit
 	p := s.vacant(k)
 	p.key = k
 	return p
@@ -75,15 +93,22 @@ func (s *slots) room(n int64) {
 		size *= 2
 	}
 	if n > 0 {
-		s.all = make([]slot, size)
+		s.take(size)
 	}
+}
+
+// take takes memory for a number of slots, a power of two from 64 on.
+func (s *slots) take(n int) {
+	s.all, s.marks = make([]slot, n), make([]uint64, n*marksPerSlot/64)
 }
 
 func (s *slots) grow() {
 	old := s.all
-	s.all = make([]slot, max(64, 2*len(old)))
+	s.take(max(64, 2*len(old)))
 	for i := range old {
 		if old[i].lo != 0 {
+			word, bit := s.mark(old[i].key)
+			*word |= bit
 			*s.vacant(old[i].key) = old[i]
 		}
 	}
