@@ -136,7 +136,7 @@ func TestAnnouncedRequests(t *testing.T) {
 	if got, _, err := read(r.Archive, 1, 7, 10); err != nil || len(got) != 4 || r.packs.lists[1].gone == 0 {
 		t.Fatalf("%d transactions, %v", len(got), err)
 	}
-	if looks > 2 { // a listing and an object
+	if looks > 4 { // a listing and an object, for the stream and for the packs
 		t.Errorf("%d requests for what was pruned", looks)
 	}
 	if _, _, err := read(r.Archive, 1, 1, 10); !errors.Is(err, ErrPruned) {
@@ -318,5 +318,73 @@ func TestStreamPruned(t *testing.T) {
 		if !errors.Is(err, ErrPruned) || errors.Is(err, ErrCorrupt) {
 			t.Errorf("packed %t: %v", packed, err)
 		}
+	}
+}
+
+// TestStrayPruned lets a capture that was held up write where the record was pruned: it is told, nobody takes that for the record, and the next prune removes it.
+func TestStrayPruned(t *testing.T) {
+	t.Parallel()
+	h := twoBases(t)
+	fork := h.copy(t)
+	keys := h.segmentsOf(1)
+	for _, k := range keys[1:] {
+		fork.remove(k)
+	}
+	writeSegments(t, newWriter(t, fork.Archive, 1), 5000, 2)
+	if err := h.Prune(t.Context(), h.memStore, h.plan(t, 100), PruneRun{By: "me"}); err != nil {
+		t.Fatal(err)
+	}
+	stray := fork.objects[keys[1]]
+	if err := Guard(h.memStore).Create(t.Context(), keys[1], bytes.NewReader(stray), int64(len(stray))); !errors.Is(err, ErrOtherWriter) {
+		t.Fatal(err)
+	}
+	for seq := change.Seq(1); seq <= 6; seq++ {
+		_, _, lookErr := h.Lookup(t.Context(), 1, seq)
+		_, _, streamErr := read(h.Archive, 1, seq, seq)
+		for what, err := range map[string]error{"look up": lookErr, "stream": streamErr, "indexes": first(h.Segments(t.Context(), 1, seq), 1)} {
+			if !errors.Is(err, ErrPruned) {
+				t.Errorf("%s: transaction %s: %v", what, seq, err)
+			}
+		}
+	}
+	p := h.plan(t, 100)
+	if err := h.Prune(t.Context(), h.memStore, p, PruneRun{By: "me"}); err != nil || p.Segments != 1 || h.objects[keys[1]] != nil {
+		t.Errorf("%d segments were to go, %v", p.Segments, err)
+	}
+}
+
+// TestEpochPrunedUnderway prunes an epoch as a whole before somebody lists its segments who has seen that it was kept, and puts something where it was.
+func TestEpochPrunedUnderway(t *testing.T) {
+	t.Parallel()
+	h := twoBases(t)
+	was := h.copy(t)
+	epochs, err := h.Epochs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.StartEpoch(t.Context(), epochs, CauseGap, "test", nil); err != nil {
+		t.Fatal(err)
+	}
+	w := newWriter(t, h.Archive, 2)
+	addBase(t, h.Archive, 2, w, false)
+	writeSegments(t, w, 11, 2)
+	plan := h.plan(t, 5000)
+	h.before = func(op, key string) error {
+		if op != "list" || key != segmentsKey(1) {
+			return nil
+		}
+		h.before = nil
+		return h.Prune(t.Context(), h.memStore, plan, PruneRun{By: "me"})
+	}
+	if err := first(h.Segments(t.Context(), 1, 1), 100); !errors.Is(err, ErrPruned) {
+		t.Errorf("indexes: %v", err)
+	}
+	if p, err := h.Pruned(t.Context(), 1); err != nil || p == nil || p.Tail.Seq != 10 {
+		t.Fatalf("pruned: %v, %v", p, err)
+	}
+	key := was.segmentsOf(1)[2]
+	h.set(key, was.objects[key])
+	if tail, err := h.Tail(t.Context(), 1); err != nil || tail.Seq != 10 {
+		t.Errorf("it ends with %s, %v", tail.Seq, err)
 	}
 }

@@ -219,6 +219,9 @@ func (s *search) unpacked(ctx context.Context) error {
 // Lookup returns the index entry of one transaction; ok is false when the epoch
 // does not hold it. One that was pruned is a *PrunedError.
 func (a *Archive) Lookup(ctx context.Context, epoch uint64, seq change.Seq) (e segment.Entry, ok bool, err error) {
+	if err := a.checkKept(ctx, epoch, seq); err != nil {
+		return e, false, err
+	}
 	first, size, err := a.lastSegment(ctx, epoch, seq)
 	if err != nil {
 		return e, false, a.orPruned(ctx, epoch, seq, err)

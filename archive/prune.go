@@ -157,7 +157,7 @@ func (a *Archive) planEpoch(ctx context.Context, e *PruneEpoch, n *need, o Prune
 		cut, err = a.Tail(ctx, e.Epoch)
 	case !n.all:
 		e.keep = n.base
-		cut, err = a.cutBefore(ctx, e.Epoch, n.first)
+		cut, err = a.cutBefore(ctx, e.Epoch, n.first, e.tail.Seq+1)
 	}
 	if err != nil {
 		return err
@@ -188,11 +188,11 @@ func (a *Archive) planEpoch(ctx context.Context, e *PruneEpoch, n *need, o Prune
 }
 
 // cutBefore returns the tail of what stands in front of the segment that holds the transaction seq; that of an empty epoch when
-// it is the first one there is.
-func (a *Archive) cutBefore(ctx context.Context, epoch uint64, seq change.Seq) (Tail, error) {
+// it is the first one there is, or that is kept, which begins with from.
+func (a *Archive) cutBefore(ctx context.Context, epoch uint64, seq, from change.Seq) (Tail, error) {
 	none := Tail{Epoch: epoch}
 	first, _, err := a.lastSegment(ctx, epoch, seq)
-	if err != nil || first <= 1 {
+	if err != nil || first <= from {
 		return none, err
 	}
 	before, size, err := a.lastSegment(ctx, epoch, first-1)

@@ -133,9 +133,18 @@ func (a *Archive) orPruned(ctx context.Context, epoch uint64, seq change.Seq, er
 
 // prunedAt returns why the transaction seq is not there, if that is that it was pruned, and else nil.
 func (a *Archive) prunedAt(ctx context.Context, epoch uint64, seq change.Seq) error {
-	p, err := a.Pruned(ctx, epoch)
-	if err != nil || p == nil || seq > p.Tail.Seq {
-		return nil // the caller knows another reason
+	if err := a.checkKept(ctx, epoch, seq); errors.Is(err, ErrPruned) {
+		return err
 	}
-	return &PrunedError{Pruned: *p, Asked: "transaction " + seq.String()}
+	return nil // the caller knows another reason
+}
+
+// checkKept returns a *PrunedError if the transaction seq was pruned. What still stands there need not be what was recorded: a capture
+// that was held up may have put it there since (Guard).
+func (a *Archive) checkKept(ctx context.Context, epoch uint64, seq change.Seq) error {
+	p, err := a.Pruned(ctx, epoch)
+	if err == nil && p != nil && seq < p.From() {
+		err = &PrunedError{Pruned: *p, Asked: "transaction " + seq.String()}
+	}
+	return err
 }

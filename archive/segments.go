@@ -63,12 +63,14 @@ func (w *walk) run(ctx context.Context) (err error) {
 	if w.frames, err = segment.NewFrameReader(); err != nil {
 		return err
 	}
-	if w.next == 0 {
-		p, err := w.archive.Pruned(ctx, w.epoch)
-		if err != nil {
-			return err
-		}
+	p, err := w.archive.Pruned(ctx, w.epoch)
+	switch {
+	case err != nil:
+		return err
+	case w.next == 0:
 		w.next = p.From()
+	case w.next < p.From():
+		return &PrunedError{Pruned: *p, Asked: "transaction " + w.next.String()}
 	}
 	w.aligned = w.next == 1
 	for i := range w.rollups {
@@ -82,8 +84,10 @@ func (w *walk) run(ctx context.Context) (err error) {
 		if found {
 			continue
 		}
-		if more, err := w.fromSegments(ctx, until); err != nil || !more {
+		if more, err := w.fromSegments(ctx, until); err != nil {
 			return err
+		} else if !more {
+			return w.archive.prunedAt(ctx, w.epoch, w.next) // of an epoch that was pruned as a whole nothing is listed
 		}
 	}
 }

@@ -91,14 +91,12 @@ func (s *Stream) fetch(ctx context.Context) error {
 	if s.to < s.from {
 		return nil
 	}
+	if err := s.archive.checkKept(ctx, s.epoch, s.from); err != nil {
+		return err
+	}
 	first, _, err := s.archive.lastSegment(ctx, s.epoch, s.from)
 	if err != nil {
 		return err
-	}
-	if first == 0 {
-		if err := s.archive.prunedAt(ctx, s.epoch, s.from); err != nil {
-			return err
-		}
 	}
 	end := max(s.to, s.to+1)
 	for next := max(first, 1); next != 0; {

@@ -118,12 +118,14 @@ func (a *Archive) Tail(ctx context.Context, epoch uint64) (Tail, error) {
 	if err != nil {
 		return Tail{Epoch: epoch}, err
 	}
-	if seq == 0 { // nothing yet, or nothing any more
-		p, err := a.Pruned(ctx, epoch)
-		if err != nil || p == nil {
-			return Tail{Epoch: epoch}, err
-		}
+	p, err := a.Pruned(ctx, epoch)
+	switch {
+	case err != nil:
+		return Tail{Epoch: epoch}, err
+	case p != nil && seq <= p.Tail.Seq: // nothing any more, whatever was put there since
 		return p.Tail, nil
+	case seq == 0:
+		return Tail{Epoch: epoch}, nil
 	}
 	return a.tailOf(ctx, epoch, seq, size)
 }
