@@ -30,6 +30,13 @@ type PruneRun struct {
 // which every kept point can be restored, and the next plan has what was left over; it waits again, as nothing tells for how long the cut has been on record.
 func (a *Archive) Prune(ctx context.Context, d Deleter, p *PrunePlan, o PruneRun) error {
 	r := pruning{archive: a, store: d, plan: p, run: o}
+	// Making the plan may have taken long. A restore that has begun since shall not even meet the announcement, by which it would stop.
+	switch why, err := r.held(ctx); {
+	case err != nil:
+		return err
+	case why != "":
+		return heldError(why)
+	}
 	for i := range p.Epochs {
 		if e := &p.Epochs[i]; e.new {
 			if err := r.record(ctx, e); err != nil {
@@ -87,14 +94,31 @@ func (r *pruning) record(ctx context.Context, e *PruneEpoch) error {
 	return nil
 }
 
-// recheck looks for holds and pins that the plan does not know. Whoever places one looks at what is recorded after that: one of the two
+// recheck takes back what was announced if there are holds or pins that the plan does not know. Whoever places one looks at what is recorded after that: one of the two
 // sees the other.
 func (r *pruning) recheck(ctx context.Context) error {
-	holds, pins, _, err := r.archive.claims(ctx, time.Now())
-	if err != nil {
+	why, err := r.held(ctx)
+	if err != nil || why == "" {
 		return err
 	}
-	var why string
+	for _, e := range r.recorded {
+		x := Pruned{Number: 2, Epoch: e.Epoch, Tail: Tail{Epoch: e.Epoch}, Keep: r.plan.Keep, On: time.Now().UTC().Format(time.RFC3339), By: r.run.By, TakenBack: why}
+		if e.last != nil {
+			x.Number, x.Tail = e.last.Number+2, e.last.Tail
+		}
+		if err := createOwn(ctx, r.archive.Store, prunedJSON(e.Epoch, x.Number), x); err != nil {
+			return err
+		}
+	}
+	return heldError(why)
+}
+
+// held returns which hold or pin there is that the plan does not know; "" where there is none.
+func (r *pruning) held(ctx context.Context) (why string, err error) {
+	holds, pins, _, err := r.archive.claims(ctx, time.Now())
+	if err != nil {
+		return "", err
+	}
 	for _, h := range holds {
 		if !slices.ContainsFunc(r.plan.Holds, func(x Hold) bool { return x.Name == h.Name && x.Number == h.Number }) {
 			why = fmt.Sprintf("hold %s was placed by %s", h.Name, h.By)
@@ -106,18 +130,10 @@ func (r *pruning) recheck(ctx context.Context) error {
 			why = fmt.Sprintf("%s reads epoch %d", p.What, p.Epoch)
 		}
 	}
-	if why == "" {
-		return nil
-	}
-	for _, e := range r.recorded {
-		x := Pruned{Number: 2, Epoch: e.Epoch, Tail: Tail{Epoch: e.Epoch}, Keep: r.plan.Keep, On: time.Now().UTC().Format(time.RFC3339), By: r.run.By, TakenBack: why}
-		if e.last != nil {
-			x.Number, x.Tail = e.last.Number+2, e.last.Tail
-		}
-		if err := createOwn(ctx, r.archive.Store, prunedJSON(e.Epoch, x.Number), x); err != nil {
-			return err
-		}
-	}
+	return why, nil
+}
+
+func heldError(why string) error {
 	return fmt.Errorf("%w: %s while the plan was made: nothing was removed; look at it again, and confirm it again", ErrHeld, why)
 }
 

@@ -533,31 +533,48 @@ func TestPruneHeldMeanwhile(t *testing.T) {
 			return err
 		}},
 	} {
-		h := twoBases(t)
-		p := h.plan(t, 9)
-		if p.Segments == 0 || p.Bases != 1 {
-			t.Fatalf("%+v", p)
+		for _, announced := range []bool{false, true} {
+			if announced && tt.name == "pin" {
+				continue // who pins what is announced is told that it is too late, and chooses again
+			}
+			h := twoBases(t)
+			what := fmt.Sprintf("%s, announced %t", tt.name, announced)
+			p := h.plan(t, 9)
+			if p.Segments == 0 || p.Bases != 1 {
+				t.Fatalf("%+v", p)
+			}
+			claim := func() {
+				h.after = nil
+				if err := tt.claim(t, h); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if announced {
+				h.announced(claim)
+			} else {
+				claim()
+			}
+			if err := h.Prune(t.Context(), h.memStore, p, PruneRun{By: "me"}); !errors.Is(err, ErrHeld) {
+				t.Fatalf("%s: %v", what, err)
+			}
+			h.kept(t, 1, 10, what)
+			h.readersAgree(t, what)
+			if p, err := h.Pruned(t.Context(), 1); p != nil || err != nil {
+				t.Errorf("%s: %v, %v", what, p, err)
+			}
+			if p, err := h.lastPruned(t.Context(), 1); (p != nil) != announced || err != nil {
+				t.Errorf("%s: on record is %v, %v", what, p, err)
+			}
+			again := h.plan(t, 9)
+			if !again.Nothing() || len(again.Epochs[0].KeptBy) != 1 {
+				t.Errorf("%s: %+v", what, again)
+			}
+			// A base that is not needed for what is held is nobody's.
+			if err := h.Prune(t.Context(), h.memStore, again, PruneRun{By: "me"}); err != nil {
+				t.Error(err)
+			}
+			h.kept(t, 1, 10, what)
 		}
-		if err := tt.claim(t, h); err != nil {
-			t.Fatal(err)
-		}
-		if err := h.Prune(t.Context(), h.memStore, p, PruneRun{By: "me"}); !errors.Is(err, ErrHeld) {
-			t.Fatalf("%s: %v", tt.name, err)
-		}
-		h.kept(t, 1, 10, tt.name)
-		h.readersAgree(t, tt.name)
-		if p, err := h.Pruned(t.Context(), 1); p != nil || err != nil {
-			t.Errorf("%s: %v, %v", tt.name, p, err)
-		}
-		again := h.plan(t, 9)
-		if !again.Nothing() || len(again.Epochs[0].KeptBy) != 1 {
-			t.Errorf("%s: %+v", tt.name, again)
-		}
-		// A base that is not needed for what is held is nobody's.
-		if err := h.Prune(t.Context(), h.memStore, again, PruneRun{By: "me"}); err != nil {
-			t.Error(err)
-		}
-		h.kept(t, 1, 10, tt.name)
 	}
 }
 

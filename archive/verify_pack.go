@@ -15,6 +15,8 @@ type packsCheck struct {
 	v     *verifier
 	epoch uint64
 	sound map[string]bool // by key
+	all   *packList       // asked for last
+	whole *packList       // the sound ones of these
 }
 
 // damagedPack is a pack whose directory cannot be relied on.
@@ -30,6 +32,9 @@ func (c *packsCheck) list(ctx context.Context, from change.Seq) (sound *packList
 	if err != nil {
 		return nil, nil, err
 	}
+	if all == c.all {
+		return c.whole, nil, nil
+	}
 	var spans []span
 	for _, p := range all.spans {
 		ok, known := c.sound[p.key]
@@ -44,7 +49,8 @@ func (c *packsCheck) list(ctx context.Context, from change.Seq) (sound *packList
 			spans = append(spans, p)
 		}
 	}
-	return newPackList(spans), damaged, nil
+	c.all, c.whole = all, newPackList(spans)
+	return c.whole, damaged, nil
 }
 
 // packs checks the packs of an epoch, but for the segments in them.
