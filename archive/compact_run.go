@@ -58,8 +58,8 @@ func (a *Archive) Compact(ctx context.Context, d Deleter, p *CompactPlan, o Comp
 		}
 	}
 	if p.Packs > 0 {
-		if err := d.Delete(ctx, noObject); err != nil {
-			return fmt.Errorf("compact: nothing was put, as nothing could be removed: %w", err)
+		if err := c.mayRemove(ctx); err != nil {
+			return err
 		}
 		for i := range p.Epochs {
 			for _, x := range p.Epochs[i].Packs {
@@ -76,9 +76,6 @@ func (a *Archive) Compact(ctx context.Context, d Deleter, p *CompactPlan, o Comp
 	return nil
 }
 
-// noObject is a key at which there is never anything: who may remove that may remove others, but for what the store locks.
-const noObject = "compact/nothing"
-
 type compaction struct {
 	archive *Archive
 	store   Deleter
@@ -93,6 +90,15 @@ func (c *compaction) progress(step CompactStep, done, total int64) {
 	if c.run.Progress != nil {
 		c.run.Progress(step, done, max(done, total))
 	}
+}
+
+// mayRemove fails where the store lets nobody remove segments. What it locks, it tells only when that is to go.
+func (c *compaction) mayRemove(ctx context.Context) error {
+	key := SegmentKey(c.plan.Epochs[0].Epoch, 0) // there is never anything: the first transaction is 1
+	if err := c.store.Delete(ctx, key); err != nil {
+		return fmt.Errorf("compact: nothing was put, as nothing could be removed: %w", err)
+	}
+	return nil
 }
 
 // put puts a pack. One that is there already is checked before anything of it goes, like any other.
