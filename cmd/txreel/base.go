@@ -142,7 +142,7 @@ func (c *baseCmd) take(a *app, ar *archive.Archive) error {
 func (c *baseCmd) rollForward(a *app, ar *archive.Archive) error {
 	bars := newBars(a.stderr, c.JSON)
 	started := time.Now()
-	at := &scratch{url: c.Scratch, serve: c.Serve, pgDump: c.PgDump, log: zerolog.Nop(), told: func(why error) {
+	at := &scratch{url: c.Scratch, serve: c.Serve, pgDump: c.PgDump, pgRestore: c.PgRestore, log: zerolog.Nop(), told: func(why error) {
 		fmt.Fprintf(a.stderr, "made on the scratch server, since %v\n", why)
 	}}
 	b, err := rollForward(a.ctx, ar, at, pgtarget.RollForwardOptions{

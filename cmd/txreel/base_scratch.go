@@ -16,11 +16,11 @@ import (
 
 // scratch is a server on which bases are made that the record alone does not make.
 type scratch struct {
-	url    string // "" for none
-	serve  string // where it reaches this machine; MySQL and MariaDB
-	pgDump string
-	log    zerolog.Logger
-	told   func(why error) // is told why the server is used
+	url               string // "" for none
+	serve             string // where it reaches this machine; MySQL and MariaDB
+	pgDump, pgRestore string
+	log               zerolog.Logger
+	told              func(why error) // is told why the server is used
 }
 
 // discardTimeout bounds how long it takes to remove what was made on a scratch server.
@@ -29,7 +29,7 @@ const discardTimeout = 30 * time.Second
 // base, where the record alone does not do, and why, restores what a plan says into a database on the server, reads a base of that, and removes the database. The source is not read.
 func (s *scratch) base(ctx context.Context, ar *archive.Archive, p *restore.Plan, o pgtarget.RollForwardOptions, why error) (b *archive.Base, err error) {
 	s.told(why)
-	t, err := pgtarget.OpenScratch(ctx, s.url, p, pgtarget.Options{Memory: o.Memory, TempDir: o.SpillDir})
+	t, err := pgtarget.OpenScratch(ctx, s.url, p, pgtarget.Options{PgRestore: s.pgRestore, Memory: o.Memory, TempDir: o.SpillDir})
 	if err != nil {
 		return nil, err
 	}

@@ -369,7 +369,7 @@ func (r *recording) stream(ctx context.Context, a *archive.Archive, epoch archiv
 	keeper := newBaseKeeper(a, epoch.Number, r.database, keeperTimes{base: r.BaseEvery, schema: r.SchemaEvery}, r.log)
 	if r.BaseFrom == fromHistory {
 		keeper.history = func(ctx context.Context, reason string) (*archive.Base, error) {
-			at := &scratch{url: r.BaseScratch, serve: r.BaseServe, pgDump: r.PgDump, log: r.log, told: func(why error) { r.log.Info().AnErr("why", why).Msg("a base is made on the scratch server") }}
+			at := &scratch{url: r.BaseScratch, serve: r.BaseServe, pgDump: r.PgDump, pgRestore: r.PgRestore, log: r.log, told: func(why error) { r.log.Info().AnErr("why", why).Msg("a base is made on the scratch server") }}
 			return rollForward(ctx, a, at, pgtarget.RollForwardOptions{Jobs: r.BaseJobs, Memory: historyMemory, SpillDir: r.SpillDir, Reason: reason})
 		}
 	}

@@ -27,6 +27,7 @@ type baseFlags struct {
 	BaseJobs    int           `default:"2" help:"Parts of tables a base reads at once."`
 	LockTimeout time.Duration `default:"10s" help:"How long a base or a new slot waits for running write transactions and for locks."`
 	PgDump      string        `placeholder:"PATH" help:"PostgreSQL: the pg_dump to use (default: the one on PATH if it is new enough, else the newest installed)."`
+	PgRestore   string        `placeholder:"PATH" help:"PostgreSQL: the pg_restore to use for a base that is made on a scratch server (default: as for pg_dump)."`
 }
 
 // postgresDatabase is a PostgreSQL database.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,7 +34,7 @@ func TestBaseFromScratch(t *testing.T) {
 	atBase, schemaAtBase := s.dump(s.db), s.schema(s.db)
 
 	alone := s.place // the source is not named
-	alone.source = nil
+	alone.source = slices.DeleteFunc(slices.Clone(alone.source), func(v string) bool { return !strings.HasPrefix(v, "TXREEL_PG_") })
 	if r := alone.run("base", "--from-history"); r.code != 1 || !contains(r.stderr, "take one of the source") {
 		t.Errorf("without a scratch server: exit code %d\n%s", r.code, r.stderr)
 	}

@@ -9,8 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-mysql-org/go-mysql/mysql"
+
 	"txreel/change"
 	"txreel/restore/mysql/reduce"
+	"txreel/sources/mysql/gtid"
 )
 
 // reducible knows of which of the target's tables updates may be left out. The replay alters tables, so it reads them from the
@@ -29,7 +32,12 @@ type reducible struct {
 // replayRate is how many bytes of its log a server executes in a second, more or less: what waiting for the tables costs.
 const replayRate = 32 << 20
 
-// Tables implements reduce.Catalog. It waits for the target, but only if it has waited for a small part of the time so far.
+// stall is how long the target may execute the same before nobody waits for it: a long statement, or MariaDB's first half of an ALTER, whose
+// second half must be sent.
+const stall = 500 * time.Millisecond
+
+// Tables implements reduce.Catalog. It waits for the target, but only if it has waited for a small part of the time so far, and only as long as
+// the target gets on.
 func (r *reducible) Tables(ctx context.Context, passed int64) (reduce.Tables, error) {
 	if r.tables != nil || r.target.opts.Exact || r.unsent || passed < r.worth {
 		return r.tables, nil
@@ -39,14 +47,19 @@ func (r *reducible) Tables(ctx context.Context, passed int64) (reduce.Tables, er
 		return nil, err
 	}
 	defer r.target.returnSpare(c)
-	if err := r.reach(ctx, c); err != nil {
+	if there, err := r.reach(ctx, c); err != nil || !there {
+		r.worth = passed + r.target.patience*int64(stall.Seconds()*replayRate)
 		return nil, err
 	}
 	began := time.Now()
-	if r.tables, err = reducibleTables(ctx, c); err != nil {
+	r.tables, err = r.target.reducibleTables(ctx, c)
+	if err != nil {
 		return nil, fmt.Errorf("read the keys of the target's tables: %w", err)
 	}
-	r.worth = r.target.patience * int64(time.Since(began).Seconds()*replayRate)
+	r.worth = passed + r.target.patience*int64(time.Since(began).Seconds()*replayRate)
+	if r.tables != nil {
+		r.worth -= passed // which begins anew
+	}
 	return r.tables, nil
 }
 
@@ -64,57 +77,54 @@ func (r *reducible) connected(flush func() error) {
 	r.unsent = r.altered > r.ledger.at()
 }
 
-// reach waits until the target has executed what may have altered its tables. It was sent, or the replica had it.
-func (r *reducible) reach(ctx context.Context, c *conn) error {
+// reach waits until the target has executed what may have altered its tables, which was sent, or the replica had it. It returns false if the target
+// does not get on.
+func (r *reducible) reach(ctx context.Context, c *conn) (there bool, err error) {
+	var before *gtid.Set
+	moved := time.Now()
 	for pause := time.Millisecond; r.ledger.at() < r.altered; pause = min(2*pause, 50*time.Millisecond) {
 		if err := r.flush(); err != nil {
-			return err
+			return false, err
 		}
 		executed, err := r.target.executedBy(ctx, c)
 		if err != nil {
-			return err
+			return false, err
 		}
-		if r.ledger.executed(executed); r.ledger.at() >= r.altered {
-			return nil
+		r.ledger.executed(executed)
+		switch {
+		case before == nil || !executed.Equal(before):
+			before, moved = executed, time.Now()
+		case time.Since(moved) > stall:
+			return false, nil
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 	}
-	return nil
+	return true, nil
 }
 
-// reducibleTables reads which tables a replica finds rows of by a primary key, and what their rows have to do with others. Those of
-// MariaDB with system versioning are no base tables: each update of theirs leaves a row in their history.
-func reducibleTables(ctx context.Context, c *conn) (reduce.Tables, error) {
+// reducibleTables reads which tables a replica finds rows of by a primary key, and what their rows have to do with others; nil where a statement
+// that alters one is at work, which MariaDB leaves out with a warning. Those of MariaDB with system versioning are no base tables: each update of theirs leaves a row in
+// their history.
+func (t *Target) reducibleTables(ctx context.Context, c *conn) (reduce.Tables, error) {
 	const from = " FROM information_schema."
 	const where = " WHERE table_schema NOT IN " + systemSchemas
-	rows, err := c.query(ctx, "SELECT table_schema, table_name"+from+"tables"+where+" AND table_type = 'BASE TABLE' AND engine = 'InnoDB'")
-	if err != nil {
-		return nil, err
-	}
 	k := keysRead{make(map[string]*tableKeys)}
-	for _, r := range rows {
-		key := foldedKey(r.text(0), r.text(1))
-		if two := k.tables[key]; two != nil { // whose names differ in case alone
-			two.no = true
-			continue
-		}
-		k.tables[key] = &tableKeys{name: reduce.TableKey(r.text(0), r.text(1)), columns: make(map[string]int), guarded: make(map[int]bool)}
-	}
 	for _, read := range []struct {
 		sql  string
 		take func(row)
 	}{
+		{"SELECT table_schema, table_name" + from + "tables" + where + " AND table_type = 'BASE TABLE' AND engine = 'InnoDB'", k.table},
 		{"SELECT table_schema, table_name, column_name, ordinal_position, extra, generation_expression" + from + "columns" + where, k.column},
 		{"SELECT table_schema, table_name, column_name, index_name" + from + "statistics" + where + " AND non_unique = 0", k.index},
 		{"SELECT table_schema, table_name, column_name, referenced_table_schema, referenced_table_name, referenced_column_name" + from +
 			"key_column_usage" + where + " AND referenced_table_name IS NOT NULL", k.reference},
 	} {
-		rows, err := c.query(ctx, read.sql)
-		if err != nil {
+		rows, all, err := described(ctx, c, t.version, read.sql)
+		if err != nil || !all {
 			return nil, err
 		}
 		for _, r := range rows {
@@ -122,6 +132,31 @@ func reducibleTables(ctx context.Context, c *conn) (reduce.Tables, error) {
 		}
 	}
 	return k.reducible(), nil
+}
+
+// described asks for descriptions of tables, and reports whether it got all: MariaDB waits for a statement that alters a table, or leaves the table out with a
+// warning. Here it does not wait, as the end of that statement may be behind what was sent.
+func described(ctx context.Context, c *conn, v version, sql string) (rows []row, all bool, err error) {
+	if v.mariadb() {
+		sql = "SET STATEMENT lock_wait_timeout = 0 FOR " + sql
+	}
+	if rows, err = c.query(ctx, sql); isError(err, mysql.ER_LOCK_WAIT_TIMEOUT) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	warnings, err := c.query(ctx, "SHOW WARNINGS")
+	if err != nil {
+		return nil, false, err
+	}
+	const shown = 64 // max_error_count, as a session has it
+	for _, w := range warnings {
+		if w.text(1) != strconv.Itoa(mysql.ER_VIEW_INVALID) {
+			return nil, false, nil
+		}
+	}
+	return rows, len(warnings) < shown, nil
 }
 
 // foldedKey finds a table whatever case its name is written in: foreign keys may have another than the table.
@@ -140,6 +175,15 @@ type tableKeys struct {
 	guarded  map[int]bool
 	key      []int
 	no       bool // updates of it stay
+}
+
+func (k *keysRead) table(r row) {
+	key := foldedKey(r.text(0), r.text(1))
+	if two := k.tables[key]; two != nil { // whose names differ in case alone
+		two.no = true
+		return
+	}
+	k.tables[key] = &tableKeys{name: reduce.TableKey(r.text(0), r.text(1)), columns: make(map[string]int), guarded: make(map[int]bool)}
 }
 
 func (k *keysRead) column(r row) {
