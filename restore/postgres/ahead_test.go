@@ -34,7 +34,6 @@ func testBaseAhead(t *testing.T, definitions string) {
 	}
 	first := r.base()
 	r.exec(`UPDATE a SET v = 'before'`)
-	before := r.capture().Seq
 
 	waitFor := func(what, sql string) {
 		t.Helper()
@@ -51,6 +50,8 @@ func testBaseAhead(t *testing.T, definitions string) {
 		waitFor("the setting", `SELECT current_setting('synchronous_standby_names') = '`+name+`'`)
 	}
 	standby("nobody")
+	r.check(pg.AwaitSync(ctx, "src"))
+	before := r.capture().Seq
 	waiter, err := pg.Conn(ctx, "src")
 	r.check(err)
 	defer waiter.Close(ctx)

@@ -158,6 +158,9 @@ func TestBaseOfWhatIsVisible(t *testing.T) {
 		eventually(t, "the setting", func() bool { return s.one("select current_setting('synchronous_standby_names')") == who })
 	}
 	name("nobody")
+	if err := pg.AwaitSync(t.Context(), "visible"); err != nil {
+		t.Fatal(err)
+	}
 	waiter := s.conn()
 	waited := make(chan error, 1)
 	go func() {
