@@ -26,6 +26,7 @@ type entry struct {
 	gtids []gtid.GTID // its own, and on MariaDB the last ones of the other domains, which are executed beside each other
 	seq   change.Seq
 	sent  int64
+	extra bool // it stands within ledgerStep of the one before
 }
 
 const (
@@ -49,6 +50,17 @@ func (l *ledger) restart() {
 	l.entries, l.sent, l.done = nil, 0, 0
 }
 
+// received forgets of the domains' last transactions those that the replica lost with its connection.
+func (l *ledger) received(have *gtid.Set) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for domain, g := range l.last {
+		if !have.Has(g) {
+			delete(l.last, domain)
+		}
+	}
+}
+
 // add notes a transaction of n bytes that was sent. wanted is one that somebody waits for, such as the last one.
 func (l *ledger) add(g gtid.GTID, seq change.Seq, n int64, wanted bool) {
 	l.mu.Lock()
@@ -61,8 +73,12 @@ func (l *ledger) add(g gtid.GTID, seq change.Seq, n int64, wanted bool) {
 		l.last[g.Domain] = g
 	}
 	k := len(l.entries)
-	if k > 0 && !wanted && l.sent-l.entries[k-1].sent < ledgerStep {
+	extra := k > 0 && l.sent-l.entries[k-1].sent < ledgerStep
+	if extra && !wanted {
 		return
+	}
+	if extra && l.entries[k-1].extra { // whoever waits for that one waits for this one now
+		l.entries = l.entries[:k-1]
 	}
 	all := []gtid.GTID{g}
 	for domain, other := range l.last {
@@ -70,7 +86,7 @@ func (l *ledger) add(g gtid.GTID, seq change.Seq, n int64, wanted bool) {
 			all = append(all, other)
 		}
 	}
-	l.entries = append(l.entries, entry{all, seq, l.sent})
+	l.entries = append(l.entries, entry{all, seq, l.sent, extra})
 }
 
 // executed takes what the replica has executed.

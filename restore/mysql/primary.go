@@ -49,13 +49,17 @@ type primary struct {
 	stream   context.CancelFunc // ends the stream that is being sent, if any
 	idle     chan struct{}      // closed when that stream has ended
 	streams  int                // begun so far
+	served   bool               // one has begun since the replica threads were started
 	complete bool               // all was sent, once
 	failed   error              // why the restore cannot go on
 	unknown  []string           // questions without an answer, and other failures of the conversation
 }
 
-// endText is what a replica is told when it has received all.
-const endText = "txreel: restore complete, nothing follows"
+// endText is what a replica is told when it has received all, and againText when it must be started again to go on.
+const (
+	endText   = "txreel: restore complete, nothing follows"
+	againText = "txreel: start again behind what is executed"
+)
 
 // start listens on address and accepts replicas until close.
 func (p *primary) start(ctx context.Context, address, host string) error {
@@ -191,6 +195,23 @@ func (p *primary) sentAll() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.complete
+}
+
+// startsAgain reports whether a replica that connects must be started again, and notes that one is served. MariaDB's goes on within a transaction that it has a part of
+// by counting the events of that part; another stream may have left others of them out.
+func (p *primary) startsAgain() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	again := p.served && p.flavor == gtid.MariaDB && !p.catalog.target.opts.Exact
+	p.served = true
+	return again
+}
+
+// started notes that the replica threads have been started, with nothing but what is executed.
+func (p *primary) started() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.served = false
 }
 
 // takeOver ends the stream of an earlier connection, waits for that, and makes this one

@@ -2,7 +2,6 @@ package mysql
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -53,8 +52,11 @@ func (r *reducible) Tables(ctx context.Context, passed int64) (reduce.Tables, er
 	}
 	began := time.Now()
 	r.tables, err = r.target.reducibleTables(ctx, c)
-	if err != nil {
-		return nil, fmt.Errorf("read the keys of the target's tables: %w", err)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil { // nothing is left out then
+		r.tables = nil
 	}
 	r.worth = passed + r.target.patience*int64(time.Since(began).Seconds()*replayRate)
 	if r.tables != nil {
@@ -112,7 +114,7 @@ func (r *reducible) reach(ctx context.Context, c *conn) (there bool, err error) 
 func (t *Target) reducibleTables(ctx context.Context, c *conn) (reduce.Tables, error) {
 	const from = " FROM information_schema."
 	const where = " WHERE table_schema NOT IN " + systemSchemas
-	k := keysRead{make(map[string]*tableKeys)}
+	k := keysRead{make(map[string]*tableKeys), make(map[string][]*tableKeys)}
 	for _, read := range []struct {
 		sql  string
 		take func(row)
@@ -159,17 +161,15 @@ func described(ctx context.Context, c *conn, v version, sql string) (rows []row,
 	return rows, len(warnings) < shown, nil
 }
 
-// foldedKey finds a table whatever case its name is written in: foreign keys may have another than the table.
-func foldedKey(schema, name string) string {
-	return strings.ToLower(reduce.TableKey(schema, name))
-}
-
 // keysRead gathers what is read of tables.
-type keysRead struct{ tables map[string]*tableKeys }
+type keysRead struct {
+	tables map[string]*tableKeys // by reduce.TableKey
+	// folded has them by their names in lower case, as foreign keys may have their names: those that are not told apart then.
+	folded map[string][]*tableKeys
+}
 
 // tableKeys is what is read of a table.
 type tableKeys struct {
-	name     string
 	columns  map[string]int // positions, by names in lower case
 	computed []int          // the positions of generated columns
 	guarded  map[int]bool
@@ -178,16 +178,14 @@ type tableKeys struct {
 }
 
 func (k *keysRead) table(r row) {
-	key := foldedKey(r.text(0), r.text(1))
-	if two := k.tables[key]; two != nil { // whose names differ in case alone
-		two.no = true
-		return
-	}
-	k.tables[key] = &tableKeys{name: reduce.TableKey(r.text(0), r.text(1)), columns: make(map[string]int), guarded: make(map[int]bool)}
+	t := &tableKeys{columns: make(map[string]int), guarded: make(map[int]bool)}
+	key := reduce.TableKey(r.text(0), r.text(1))
+	k.tables[key] = t
+	k.folded[strings.ToLower(key)] = append(k.folded[strings.ToLower(key)], t)
 }
 
 func (k *keysRead) column(r row) {
-	t := k.tables[foldedKey(r.text(0), r.text(1))]
+	t := k.tables[reduce.TableKey(r.text(0), r.text(1))]
 	if t == nil {
 		return
 	}
@@ -196,17 +194,19 @@ func (k *keysRead) column(r row) {
 		t.no = true
 		return
 	}
-	t.columns[strings.ToLower(r.text(2))] = n - 1
+	name := strings.ToLower(r.text(2))
+	t.columns[name] = n - 1
 	if r.text(5) != "" {
 		t.computed = append(t.computed, n-1)
 	}
-	if strings.Contains(strings.ToLower(r.text(4)), "auto_increment") {
+	// InnoDB counts on from the largest number of a full-text index's documents as it does with AUTO_INCREMENT, and lets none be far above it.
+	if strings.Contains(strings.ToLower(r.text(4)), "auto_increment") || name == "fts_doc_id" {
 		t.guarded[n-1] = true
 	}
 }
 
 func (k *keysRead) index(r row) {
-	t := k.tables[foldedKey(r.text(0), r.text(1))]
+	t := k.tables[reduce.TableKey(r.text(0), r.text(1))]
 	if t == nil {
 		return
 	}
@@ -217,10 +217,10 @@ func (k *keysRead) index(r row) {
 }
 
 func (k *keysRead) reference(r row) {
-	if t := k.tables[foldedKey(r.text(0), r.text(1))]; t != nil {
+	for _, t := range k.folded[strings.ToLower(reduce.TableKey(r.text(0), r.text(1)))] {
 		t.guard(r.text(2))
 	}
-	if t := k.tables[foldedKey(r.text(3), r.text(4))]; t != nil {
+	for _, t := range k.folded[strings.ToLower(reduce.TableKey(r.text(3), r.text(4)))] {
 		t.guard(r.text(5))
 	}
 }
@@ -228,20 +228,23 @@ func (k *keysRead) reference(r row) {
 // guard notes that rows may depend on a column of others.
 func (t *tableKeys) guard(column string) {
 	n, ok := t.columns[strings.ToLower(column)]
-	t.no = t.no || !ok
+	if !ok {
+		t.no = true
+		return
+	}
 	t.guarded[n] = true
 }
 
 // reducible returns the tables of which updates may be left out.
 func (k *keysRead) reducible() reduce.Tables {
 	tables := make(reduce.Tables)
-	for _, t := range k.tables {
+	for name, t := range k.tables {
 		computed := func(n int) bool { return t.guarded[n] } // of others, which an update may change
 		if t.no || len(t.key) == 0 || slices.ContainsFunc(t.computed, computed) {
 			continue
 		}
 		slices.Sort(t.key)
-		tables[t.name] = &reduce.Table{Columns: len(t.columns), Guarded: slices.Sorted(maps.Keys(t.guarded)), Key: t.key}
+		tables[name] = &reduce.Table{Columns: len(t.columns), Guarded: slices.Sorted(maps.Keys(t.guarded)), Key: t.key}
 	}
 	return tables
 }

@@ -77,7 +77,10 @@ func (t *Target) replicate(ctx context.Context, open func(after change.Seq) *arc
 	if err := t.startReplica(ctx, host, port, p.cred, ca); err != nil {
 		return err
 	}
-	err = t.follow(ctx, p)
+	err = t.follow(ctx, p, func() error {
+		p.started()
+		return t.startReplica(ctx, host, port, p.cred, ca)
+	})
 	// The target must not go on without us: its own next start would try.
 	rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
@@ -154,8 +157,8 @@ func (t *Target) placeAuthority(ctx context.Context, pem []byte, host string) (p
 // connectPatience is how long the target's replica threads may take to reach txreel.
 const connectPatience = 20 * time.Second
 
-// follow watches the target until it has executed the goal.
-func (t *Target) follow(ctx context.Context, p *primary) error {
+// follow watches the target until it has executed the goal. again starts its replica threads anew, which forget what they have received and not executed.
+func (t *Target) follow(ctx context.Context, p *primary, again func() error) error {
 	began := time.Now()
 	connected := time.Now()
 	var idle time.Time // since when nothing is left to execute, by the target's own word
@@ -195,6 +198,11 @@ func (t *Target) follow(ctx context.Context, p *primary) error {
 		ended := strings.Contains(s.receiverError, endText) || p.sentAll()
 		switch {
 		case ended:
+		case strings.Contains(s.receiverError, againText):
+			if err := again(); err != nil {
+				return err
+			}
+			began, connected = time.Now(), time.Now()
 		case s.receiver == "No" && s.receiverErrno != "0":
 			return fmt.Errorf("the target's receiver ended: %s (error %s)%s", s.receiverError, s.receiverErrno, p.explain())
 		case s.receiver == "No" && time.Since(began) > connectPatience, !s.applier && time.Since(began) > connectPatience:

@@ -71,11 +71,15 @@ const (
 // replica's receiver end: its applier goes on.
 func (s *session) dump(have *gtid.Set, replica uint32, v2 bool) error {
 	p := s.primary
+	if p.startsAgain() {
+		return fatal(againText)
+	}
 	ctx, done, err := p.takeOver()
 	if err != nil {
 		return fatal("txreel: the restore has ended")
 	}
 	defer done()
+	p.ledger.received(have)
 	link := s.conn.Conn.Conn
 	defer context.AfterFunc(ctx, func() { _ = link.Close() })() // a write may be waiting
 	w := newWire(link, s.conn.Sequence)

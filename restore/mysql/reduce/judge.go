@@ -42,6 +42,8 @@ type judge struct {
 	ended  bool  // by the XID event that says that it was committed
 	odd    bool  // it holds more than rows
 	alters bool  // it may alter tables
+	first  half  // MariaDB: it is the first half of an ALTER, or
+	second half  // the second half of one
 	left   int64 // of an event that comes in pieces
 }
 
@@ -104,12 +106,41 @@ func (j *judge) event(f *binlog.Format, t binlog.Type, raw []byte) error {
 		case t.Begins():
 			j.alters = j.alters || j.begun || j.events > 1
 			j.begun = true
+			return j.group(f, raw)
 		case rowsInPlain(t):
 		case t.HoldsRows():
 			j.odd = true
 		default:
 			j.alters = true
 		}
+	}
+	return nil
+}
+
+// half names an ALTER that is written to the log in two halves, by the GTID of the first; zero for none. Other transactions may stand in between.
+type half struct {
+	domain uint32
+	n      uint64
+}
+
+// group reads the event that opens a transaction.
+func (j *judge) group(f *binlog.Format, raw []byte) error {
+	if f == nil {
+		return errNoFormat
+	}
+	e, err := f.Parse(raw)
+	if err != nil {
+		return err
+	}
+	g, err := binlog.ParseGroup(&e)
+	if err != nil {
+		return err
+	}
+	switch {
+	case g.FlagsMore&binlog.FLXStartAlter != 0:
+		j.first, j.alters = half{g.GTID.Domain, g.GTID.N}, true
+	case g.FlagsMore&(binlog.FLXCommitAlter|binlog.FLXRollbackAlter) != 0:
+		j.second, j.alters = half{g.GTID.Domain, g.AlterID}, true
 	}
 	return nil
 }

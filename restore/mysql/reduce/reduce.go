@@ -70,9 +70,10 @@ type Stream struct {
 	limit   int // bytes of a window
 	most    int // what limit grows to
 	window  window
-	passing *judge // of the transaction that is handed on as it comes; nil for none
-	passed  int64  // bytes of those since the last window
-	err     error  // what the source ended with, behind the window
+	passing *judge        // of the transaction that is handed on as it comes; nil for none
+	passed  int64         // bytes of those since the last window
+	halves  map[half]bool // of ALTERs under way, which build indexes that no catalog has yet
+	err     error         // what the source ended with, behind the window
 }
 
 // The bytes of the record among which updates are looked for that others overwrite: few at first, so that a replica soon
@@ -85,7 +86,7 @@ const (
 
 // NewStream returns a Stream that holds up to window bytes of the record.
 func NewStream(src Source, catalog Catalog, window int) *Stream {
-	return &Stream{src: src, catalog: catalog, limit: min(firstWindow, window), most: window}
+	return &Stream{src: src, catalog: catalog, limit: min(firstWindow, window), most: window, halves: make(map[half]bool)}
 }
 
 // LeftOut returns how many updates were left out of what was handed on so far.
@@ -111,10 +112,12 @@ func (s *Stream) Next(ctx context.Context) (segment.Record, error) {
 }
 
 // fill takes a window from the source, or begins to pass on where nothing may be left out.
-func (s *Stream) fill(ctx context.Context) error {
-	tables, err := s.catalog.Tables(ctx, s.passed)
-	if err != nil {
-		return err
+func (s *Stream) fill(ctx context.Context) (err error) {
+	var tables Tables
+	if len(s.halves) == 0 {
+		if tables, err = s.catalog.Tables(ctx, s.passed); err != nil {
+			return err
+		}
 	}
 	if tables == nil {
 		s.passing = new(judge)
@@ -169,9 +172,14 @@ func (s *Stream) take(w *window, rec *segment.Record) (more bool, err error) {
 
 // told tells the catalog of a transaction that may alter tables.
 func (s *Stream) told(j *judge) {
-	if j.alters {
-		s.catalog.Altered(j.seq)
+	if !j.alters {
+		return
 	}
+	s.catalog.Altered(j.seq)
+	if j.first != (half{}) {
+		s.halves[j.first] = true
+	}
+	delete(s.halves, j.second)
 }
 
 // pass hands on a record as it is.

@@ -73,11 +73,18 @@ func (w *window) begin(tables Tables) {
 	w.unit, w.at = 0, 0
 }
 
-// rowSize is how many bytes are needed to know of an update, about: a row, and perhaps an entry of tracked.latest.
-const rowSize = 48
+// How many bytes are needed to know of something, about: of an update a row, and perhaps an entry of tracked.latest; of a transaction its beginning and its
+// end with their texts.
+const (
+	rowSize   = 48
+	eventSize = 24
+	unitSize  = 512
+)
 
 // size returns how many bytes the window takes, about.
-func (w *window) size() int { return len(w.arena) + rowSize*len(w.rows) }
+func (w *window) size() int {
+	return len(w.arena) + rowSize*len(w.rows) + eventSize*len(w.events) + unitSize*len(w.units)
+}
 
 // define takes a definition, which stands in front of a transaction or of its first message. The numbers of tables may be those of another server from
 // here on.
@@ -135,6 +142,7 @@ func (w *window) commit(rec *segment.Record) error {
 	for i := u.first; i < u.last; i++ {
 		if e := &w.events[i]; e.kind == segment.Message {
 			if err := w.track(u, e, domain); err != nil {
+				w.units = w.units[:len(w.units)-1] // it is not handed on
 				return err
 			}
 		}
