@@ -5,14 +5,15 @@
 // within a window of the record, all statements. A replica finds a row of InnoDB by its primary key and makes of it all that the image after the update
 // holds, whatever the row held before. So an update U of a row may go where these hold, and goes nowhere else:
 //   - a later transaction of the window updates or deletes the same row, and no statement stands in between, nor a transaction
-//     of which it is not plain what it does and that it was committed;
+//     of which it is not plain what it does and that it was committed, nor the other half of an ALTER that MariaDB logs in two;
 //   - both images of U hold every column;
 //   - U changes no column that other rows may depend on in between: of the primary key, of a unique index, of a foreign key
-//     on either side, AUTO_INCREMENT.
+//     on either side, AUTO_INCREMENT. Which these are, a Catalog knows.
 //
 // What a target holds in between is nothing that the source ever held. At the end of each window, and so at the end of
 // the replay, it is what the source held. A replica that commits in the order of the record, and was killed, goes on behind its last transaction:
-// what it lacks of the updates that were left out stands behind that.
+// what it lacks of the updates that were left out stands behind that. One that goes on within a transaction, by what it has of it, must not: another Stream
+// may leave out others.
 package reduce
 
 import (
